@@ -1,0 +1,32 @@
+# The commands of README. Each is one thin line: the work is in scripts/, firmware/ and tests/.
+.PHONY: demo test lint bench soak fuzz firmware setup
+
+demo: ## a test CA, three key servers and a real image: the whole story in a minute
+	@scripts/setup demo
+	@scripts/cargo build --quiet --locked -p eds --bin eds -p eds-keystore --bin eds-keystored -p eds-tests --bin demo --bin eds-testbed-damage
+	@scripts/cargo run --quiet --locked -p eds-tests --bin demo
+
+test: setup ## everything that must be true on each commit
+	@scripts/test
+
+setup: ## installs what tests need and this machine lacks
+	@scripts/setup test
+
+lint: ## format, clippy, documentation
+	@scripts/lint
+
+bench: ## speed and size beside other programs: a table and target/bench.json
+	@scripts/setup bench
+	@scripts/cargo build --quiet --locked --release -p eds --bin eds -p eds-keystore --bin eds-keystored -p eds-tests --bin bench
+	@scripts/cargo run --quiet --locked --release -p eds-tests --bin bench
+
+soak: setup ## what takes hours: hundreds of kills, long property tests
+	@EDS_SOAK=1 PROPTEST_CASES=20000 scripts/test
+
+fuzz: ## long fuzzing of every parser of outside bytes
+	@scripts/fuzz
+
+firmware: ## the part for imaging devices, for bare metal, and its flash size
+	@scripts/setup firmware
+	@firmware/build
+	@firmware/size
