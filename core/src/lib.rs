@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 #![doc = include_str!("../README.md")]
 
-#[cfg(feature = "std")]
+#[cfg(any(feature = "std", test))]
 extern crate std;
 
 #[cfg(feature = "std")]
 pub mod api;
 pub mod directory;
 pub mod error;
+mod gcm;
 pub mod ids;
 pub mod manifest;
 pub mod registrant;
