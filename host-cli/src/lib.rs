@@ -1,1 +1,16 @@
-//! Placeholder.
+//! The EDS client: takes an image at the workstation, separates the patient's data from it, encrypts the rest, stores the
+//! ciphertext anywhere and splits the key over key servers; and the way back.
+//!
+//! Rooms: [`config`] what the user set, [`cluster`] which key servers to believe, [`storage`] where ciphertext lives,
+//! [`catalog`] what was registered, [`metadata`] public attributes and sealed private parts, [`dicom`] taking an image
+//! apart and putting it together again, [`output`] files that appear whole or not at all, [`commands`] the command line.
+//! Errors of all rooms meet in [`error`], which knows the exit code and the hint of each.
+#![forbid(unsafe_code)]
+
+pub mod cluster;
+pub mod commands;
+pub mod config;
+pub mod error;
+pub mod output;
+
+pub use error::{Error, Kind};

@@ -1,2 +1,17 @@
-//! Placeholder.
-fn main() {}
+//! The program `eds`: reads the command line, runs one command, reports its error and ends with the exit code of the
+//! error's kind. Data goes to standard output, everything else to standard error.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use eds::commands::Cli;
+
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", error.report());
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}

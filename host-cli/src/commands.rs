@@ -1,0 +1,93 @@
+//! The command line of `eds`: one file per command below `commands/`, each with its arguments and what it does.
+//!
+//! Data goes to standard output, everything else to standard error; the exit code tells what sort of failure it was.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::{Error, Kind, config::Config};
+
+pub mod cluster;
+
+/// Encrypted storage for medical images: register an image and get it back.
+#[derive(Parser, Debug)]
+#[command(name = "eds", version, after_help = exit_codes(), max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command takes.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Options {
+    /// Configuration file [default: $XDG_CONFIG_HOME/eds/config.toml]
+    #[arg(long, value_name = "FILE", global = true, env = "EDS_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+}
+
+impl Options {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load(&self) -> Result<Config, Error> {
+        Ok(Config::load(self.config.as_deref())?)
+    }
+
+    /// The state directory, for commands that need no identity.
+    ///
+    /// # Errors
+    /// As [`Config::state_directory`].
+    pub fn state_directory(&self) -> Result<PathBuf, Error> {
+        Ok(Config::state_directory(self.config.as_deref())?)
+    }
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Make, sign, import, update and show the directory of the key servers
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever the command failed with; [`Error::kind`] gives the exit code.
+    pub fn run(self) -> Result<(), Error> {
+        let options = &self.options;
+        match self.command {
+            Command::Cluster(command) => command.run(options),
+        }
+    }
+}
+
+fn exit_codes() -> String {
+    Kind::ALL.into_iter().fold(String::from("Exit codes:\n  0  success"), |text, kind| {
+        format!("{text}\n  {}  {}", kind.exit_code(), kind.meaning())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_documents_every_exit_code() {
+        let help = Cli::command().render_long_help().to_string();
+        for kind in Kind::ALL {
+            assert!(help.contains(&format!("  {}  {}", kind.exit_code(), kind.meaning())), "{kind:?} in {help}");
+        }
+    }
+}

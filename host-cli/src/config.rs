@@ -1,0 +1,279 @@
+//! What the user set: a TOML file with the certificate, the trusted CA and the places of data.
+//!
+//! Found by `--config FILE`, else the variable `EDS_CONFIG`, else `$XDG_CONFIG_HOME/eds/config.toml`. Relative paths are
+//! relative to the directory of the file. Unknown settings are refused, so a misspelt one cannot be ignored silently.
+//! Secrets are never in the file: it names the key file, which nobody but its owner may read.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::error::Kind;
+
+/// The settings of a user, all paths resolved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Where the settings come from.
+    pub file: PathBuf,
+    /// Who the caller is.
+    pub identity: Identity,
+    /// PEM file of the CA that issues the certificates of the key servers.
+    pub tls_ca: PathBuf,
+    /// Directory of what the client itself keeps: pinned cluster, latencies.
+    pub state: PathBuf,
+    /// Directory of the local object store.
+    pub storage: PathBuf,
+    /// The catalog database.
+    pub catalog: PathBuf,
+    /// The metadata database.
+    pub metadata: PathBuf,
+    /// m for new keys; absent: the majority of the active nodes.
+    pub threshold: Option<u8>,
+}
+
+/// The certificate and key that prove who the caller is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// PEM file with the certificate and its chain.
+    pub certificate: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no file.
+    #[error("there is no configuration file {}", path.display())]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A file that is not valid.
+    #[error("{} is not a valid configuration", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A private key that others may read.
+    #[error("the private key {} may be read by others (mode {mode:04o})", path.display())]
+    ExposedKey {
+        /// The key file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Neither HOME nor the XDG variable is set.
+    #[error("neither {0} nor HOME is set, so there is no place for the {1}")]
+    NoHome(&'static str, &'static str),
+}
+
+impl Error {
+    /// What sort of failure this is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Read { source, .. } => Kind::of_io(source),
+            _ => Kind::Usage,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Missing { .. } => Some(format!("write one, for example:\n\n{EXAMPLE}")),
+            Self::ExposedKey { path, .. } => Some(format!("chmod 600 {}", path.display())),
+            Self::NoHome(variable, _) => Some(format!("set {variable}, or name the file with --config")),
+            Self::Read { .. } | Self::Invalid { .. } => None,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the configuration named by the user, or the default one.
+    ///
+    /// # Errors
+    /// A missing, unreadable or invalid file; see [`Error`].
+    pub fn load(named: Option<&Path>) -> Result<Self, Error> {
+        Self::load_with(named, &|variable| std::env::var_os(variable))
+    }
+
+    /// The state directory alone, for commands that need nothing else: a missing default file means the default place.
+    ///
+    /// # Errors
+    /// As [`Config::load`], except that the default file may be absent.
+    pub fn state_directory(named: Option<&Path>) -> Result<PathBuf, Error> {
+        let environment = |variable: &str| std::env::var_os(variable);
+        match Self::load_with(named, &environment) {
+            Err(Error::Missing { .. }) if named.is_none() => Places::new(&environment).state(),
+            loaded => loaded.map(|config| config.state),
+        }
+    }
+
+    fn load_with(named: Option<&Path>, environment: Environment<'_>) -> Result<Self, Error> {
+        let places = Places::new(environment);
+        let file = named.map_or_else(|| places.config(), |path| Ok(path.to_path_buf()))?;
+        let text = std::fs::read_to_string(&file).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::Missing { path: file.clone() },
+            _ => Error::Read { path: file.clone(), source },
+        })?;
+        let written: Written =
+            toml::from_str(&text).map_err(|source| Error::Invalid { path: file.clone(), source: Box::new(source) })?;
+        let base = file.parent().unwrap_or(Path::new("")).to_path_buf();
+        let at = |path: PathBuf| base.join(path);
+        let or = |path: Option<Place>, default: &dyn Fn() -> Result<PathBuf, Error>| match path {
+            Some(place) => Ok(at(place.path)),
+            None => default(),
+        };
+        Ok(Self {
+            identity: Identity { certificate: at(written.identity.certificate), key: at(written.identity.key) },
+            tls_ca: at(written.trust.tls_ca),
+            state: written.state.map_or_else(|| places.state(), |path| Ok(at(path)))?,
+            storage: or(written.storage, &|| places.data("objects"))?,
+            catalog: or(written.catalog, &|| places.data("catalog.sqlite"))?,
+            metadata: or(written.metadata, &|| places.data("metadata.sqlite"))?,
+            threshold: written.keys.threshold,
+            file,
+        })
+    }
+}
+
+impl Identity {
+    /// The PEM text of the certificate and its chain.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn read_certificate(&self) -> Result<Vec<u8>, Error> {
+        std::fs::read(&self.certificate).map_err(|source| Error::Read { path: self.certificate.clone(), source })
+    }
+
+    /// The PEM text of the private key.
+    ///
+    /// # Errors
+    /// [`Error::ExposedKey`] when anybody but the owner has access to the file, [`Error::Read`].
+    pub fn read_key(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        read_private(&self.key)
+    }
+}
+
+/// Reads a file that only its owner may have access to.
+///
+/// # Errors
+/// [`Error::ExposedKey`], [`Error::Read`].
+pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let failed = |source| Error::Read { path: path.to_path_buf(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    let about = file.metadata().map_err(failed)?;
+    let mode = about.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(Error::ExposedKey { path: path.to_path_buf(), mode });
+    }
+    // Reserved beforehand, so that no copy is left behind by a growing buffer.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0).min(MAX_KEY_FILE)));
+    file.by_ref().take(MAX_KEY_FILE as u64).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// The usual places of a user's files (XDG base directory specification).
+struct Places<'a> {
+    environment: Environment<'a>,
+}
+
+impl<'a> Places<'a> {
+    fn new(environment: Environment<'a>) -> Self {
+        Self { environment }
+    }
+
+    fn config(&self) -> Result<PathBuf, Error> {
+        Ok(self.base("XDG_CONFIG_HOME", ".config", "configuration")?.join("config.toml"))
+    }
+
+    fn state(&self) -> Result<PathBuf, Error> {
+        self.base("XDG_STATE_HOME", ".local/state", "state")
+    }
+
+    fn data(&self, name: &str) -> Result<PathBuf, Error> {
+        Ok(self.base("XDG_DATA_HOME", ".local/share", "data")?.join(name))
+    }
+
+    fn base(&self, variable: &'static str, below_home: &str, what: &'static str) -> Result<PathBuf, Error> {
+        let set = |name: &str| (self.environment)(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        set(variable)
+            .or_else(|| set("HOME").map(|home| home.join(below_home)))
+            .map(|path| path.join("eds"))
+            .ok_or(Error::NoHome(variable, what))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    identity: WrittenIdentity,
+    trust: WrittenTrust,
+    state: Option<PathBuf>,
+    storage: Option<Place>,
+    catalog: Option<Place>,
+    metadata: Option<Place>,
+    #[serde(default)]
+    keys: WrittenKeys,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenIdentity {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenTrust {
+    tls_ca: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Place {
+    path: PathBuf,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct WrittenKeys {
+    threshold: Option<u8>,
+}
+
+/// The largest key file that is read, in bytes.
+const MAX_KEY_FILE: usize = 64 * 1024;
+
+/// The smallest useful configuration.
+pub const EXAMPLE: &str = "\
+[identity]
+certificate = \"alice.crt\"   # PEM, issued by a CA that the key servers know
+key = \"alice.key\"           # PEM, mode 0600
+
+[trust]
+tls_ca = \"ca.crt\"           # PEM, the CA of the key servers' certificates
+";
+
+#[cfg(test)]
+mod tests;
