@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The test bench of EDS: real key servers with a SoftHSM token each, real certificates, the real `eds` binary.
+//!
+//! A journey makes a [`Cluster`](cluster::Cluster) and a [`User`](user::User), does what people would do, and looks at
+//! what they would see: exit code, words, files. Nothing is simulated but the slowness of a network ([`relay`]).
+//! The binaries under test are those beside the running test: `scripts/test` builds them first.
+
+pub mod binaries;
+pub mod cluster;
+pub mod dicom;
+pub mod files;
+pub mod node;
+pub mod pki;
+pub mod ports;
+pub mod process;
+pub mod relay;
+pub mod sample;
+pub mod trouble;
+pub mod user;
+
+pub use trouble::{Outcome, Trouble};

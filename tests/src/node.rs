@@ -1,0 +1,271 @@
+//! A key server of a test cluster: the real `eds-keystored` with a folder, a SoftHSM token and a port of its own.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use crate::{
+    Outcome, binaries, give_up,
+    pki::Credentials,
+    ports,
+    process::{self, Process},
+    relay::Relay,
+    trouble::During as _,
+    user,
+};
+
+/// A key server.
+#[derive(Debug)]
+pub struct Node {
+    /// Its number in the cluster directory.
+    pub number: u16,
+    folder: PathBuf,
+    port: u16,
+    relay: Option<Relay>,
+    process: Option<Process>,
+}
+
+/// What a node's settings name and do not make.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// The signed cluster directory, which need not exist before the node is started.
+    pub directory: &'a Path,
+    /// The fingerprint of the cluster key.
+    pub fingerprint: &'a str,
+    /// The CA of client certificates.
+    pub client_ca: &'a Path,
+    /// The node's own certificate.
+    pub credentials: &'a Credentials,
+    /// True to put a [`Relay`] before the node.
+    pub relayed: bool,
+}
+
+impl Node {
+    /// Makes a node: settings, a new token, and its keys by `eds-keystored init`. It is not started.
+    ///
+    /// # Errors
+    /// When a step fails, with what the program said.
+    pub fn make(number: u16, folder: &Path, around: Surroundings<'_>) -> Outcome<Self> {
+        fs::create_dir_all(folder).during(folder.display())?;
+        let port = ports::free()?;
+        let relay = if around.relayed { Some(Relay::start(port)?) } else { None };
+        let node = Self { number, folder: folder.into(), port, relay, process: None };
+        around.credentials.write(folder, "tls")?;
+        node.write_settings(around)?;
+        node.new_token("tokens", &node.token_label())?;
+        user::run(node.program()?.arg("init").args(["--config".as_ref(), node.config().as_os_str()]))?
+            .success()
+            .during(format_args!("eds-keystored init of node {number}"))?;
+        Ok(node)
+    }
+
+    fn write_settings(&self, around: Surroundings<'_>) -> Outcome {
+        let text = format!(
+            "listen = \"127.0.0.1:{}\"\n\n[cluster]\ndirectory = {:?}\nfingerprint = {:?}\n\n\
+             [tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\nclient_ca = {:?}\n\n\
+             [hsm]\nmodule = {:?}\ntoken = {:?}\npin_file = \"pin\"\n\n[store]\npath = \"store.sqlite\"\n\n\
+             [node]\nidentity = \"node.json\"\n",
+            self.port,
+            around.directory,
+            around.fingerprint,
+            around.client_ca,
+            binaries::soft_hsm()?,
+            self.token_label(),
+        );
+        fs::write(self.config(), text)?;
+        let mut pin =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(self.folder.join("pin"))?;
+        Ok(pin.write_all(PIN.as_bytes())?)
+    }
+
+    /// Makes a new, empty token in `folder` of the node and lets the node use that folder from its next start on.
+    ///
+    /// # Errors
+    /// When `softhsm2-util` fails.
+    pub fn new_token(&self, folder: &str, label: &str) -> Outcome {
+        let tokens = self.folder.join(folder);
+        fs::create_dir_all(&tokens)?;
+        let settings = format!(
+            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
+            tokens.display()
+        );
+        fs::write(self.token_settings(), settings)?;
+        let mut command = Command::new("softhsm2-util");
+        command.args(["--init-token", "--free", "--label", label, "--so-pin", SO_PIN, "--pin", PIN]);
+        user::run(command.env("SOFTHSM2_CONF", self.token_settings()))?.success().during("softhsm2-util")?;
+        Ok(())
+    }
+
+    /// Starts the node and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not start, with the end of its log.
+    pub fn start(&mut self) -> Outcome {
+        let mut command = self.program()?;
+        command.arg("serve").args(["--config".as_ref(), self.config().as_os_str()]);
+        let mut process = Process::start(&format!("node {}", self.number), &mut command, &self.log())?;
+        process.wait_for("listening on ", PATIENCE)?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Starts the node where it must refuse to start, and returns what it said.
+    ///
+    /// # Errors
+    /// When it starts all the same, or says nothing.
+    pub fn start_refused(&self) -> Outcome<String> {
+        let log = self.folder.join("refused.log");
+        let _ = fs::remove_file(&log);
+        let mut command = self.program()?;
+        command.arg("serve").args(["--config".as_ref(), self.config().as_os_str()]);
+        let mut process = Process::start(&format!("node {}", self.number), &mut command, &log)?;
+        if process.wait_for("listening on ", PATIENCE).is_ok() {
+            give_up!("node {} started, although it should not", self.number);
+        }
+        let status = process.end()?;
+        if status.code().is_none_or(|code| code == 0) {
+            give_up!("node {} ended with {status}, not with an error code:\n{}", self.number, process::tail(&log));
+        }
+        Ok(fs::read_to_string(&log)?)
+    }
+
+    /// Ends the node at once, as a power cut would.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self) -> Outcome {
+        self.take()?.kill()
+    }
+
+    /// Asks the node to end and waits for that.
+    ///
+    /// # Errors
+    /// When it does not run, or ends with an error.
+    pub fn stop(&mut self) -> Outcome {
+        let status = self.take()?.end()?;
+        if !status.success() {
+            give_up!("node {} ended with {status}:\n{}", self.number, process::tail(&self.log()));
+        }
+        Ok(())
+    }
+
+    /// Kills the node and starts it again.
+    ///
+    /// # Errors
+    /// As [`Node::kill`] and [`Node::start`].
+    pub fn restart(&mut self) -> Outcome {
+        self.kill()?;
+        self.start()
+    }
+
+    /// Freezes the node: it keeps its connections and answers nothing.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pause(&self) -> Outcome {
+        self.running()?.pause()
+    }
+
+    /// Lets a frozen node go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn resume(&self) -> Outcome {
+        self.running()?.resume()
+    }
+
+    /// Changes the share of a key as an operator could who has the database and the PIN, so that the node answers with
+    /// a share that is well sealed and wrong. The node is stopped for it and started again if it ran.
+    ///
+    /// # Errors
+    /// When the share is not there.
+    pub fn damage(&mut self, key: &str) -> Outcome {
+        let ran = self.process.is_some();
+        if ran {
+            self.stop()?;
+        }
+        let mut command = Command::new(binaries::find("eds-testbed-damage")?);
+        command.arg(self.config()).arg(key).env("SOFTHSM2_CONF", self.token_settings());
+        user::run(&mut command)?.success().during(format_args!("damaging node {}", self.number))?;
+        if ran { self.start() } else { Ok(()) }
+    }
+
+    /// The URL that the cluster directory has for the node.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.relay.as_ref().map_or(self.port, Relay::port))
+    }
+
+    /// The slow network before the node, if it has one.
+    ///
+    /// # Errors
+    /// When the cluster was made without.
+    pub fn relay(&self) -> Outcome<&Relay> {
+        match &self.relay {
+            Some(relay) => Ok(relay),
+            None => give_up!("node {} has no relay before it", self.number),
+        }
+    }
+
+    /// The card that `eds-keystored init` wrote for `eds cluster add`.
+    pub fn card(&self) -> PathBuf {
+        self.folder.join("node.json")
+    }
+
+    /// The node's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The settings file.
+    pub fn config(&self) -> PathBuf {
+        self.folder.join("node.toml")
+    }
+
+    /// The log of all its runs.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// The process id, while it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// The label of its token.
+    pub fn token_label(&self) -> String {
+        format!("eds-node-{}", self.number)
+    }
+
+    fn token_settings(&self) -> PathBuf {
+        self.folder.join("softhsm2.conf")
+    }
+
+    fn program(&self) -> Outcome<Command> {
+        let mut command = Command::new(binaries::find("eds-keystored")?);
+        command.current_dir(&self.folder).env("SOFTHSM2_CONF", self.token_settings());
+        Ok(command)
+    }
+
+    fn running(&self) -> Outcome<&Process> {
+        match &self.process {
+            Some(process) => Ok(process),
+            None => give_up!("node {} does not run", self.number),
+        }
+    }
+
+    fn take(&mut self) -> Outcome<Process> {
+        match self.process.take() {
+            Some(process) => Ok(process),
+            None => give_up!("node {} does not run", self.number),
+        }
+    }
+}
+
+const PIN: &str = "482913";
+const SO_PIN: &str = "73920184";
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,203 @@
+//! A user at a workstation: settings, certificate and places of data of their own, and the real `eds` program.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use crate::{Outcome, Trouble, binaries, give_up, pki::CredentialFiles, trouble::During as _};
+
+/// A user. Everything they have lies in one folder.
+#[derive(Clone, Debug)]
+pub struct User {
+    home: PathBuf,
+    config: PathBuf,
+    program: PathBuf,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Run {
+    /// The exit code; absent when a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl User {
+    /// Makes a user in a new folder, with these certificates and trusting this CA for the key servers.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn new(home: &Path, identity: &CredentialFiles, tls_ca: &Path) -> Outcome<Self> {
+        fs::create_dir_all(home).during(home.display())?;
+        let config = home.join("config.toml");
+        let text = format!(
+            "state = \"state\"\n\n[identity]\ncertificate = {:?}\nkey = {:?}\n\n[trust]\ntls_ca = {:?}\n\n\
+             [storage]\npath = \"objects\"\n\n[catalog]\npath = \"catalog.sqlite\"\n\n[metadata]\npath = \"metadata.sqlite\"\n",
+            identity.certificate, identity.key, tls_ca,
+        );
+        fs::write(&config, text).during(config.display())?;
+        Ok(Self { home: home.into(), config, program: binaries::find("eds")? })
+    }
+
+    /// The user's folder.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The settings file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// Where the user's `eds` keeps ciphertext.
+    pub fn objects(&self) -> PathBuf {
+        self.home.join("objects")
+    }
+
+    /// Where the user's `eds` keeps the cluster directory it trusts.
+    pub fn state(&self) -> PathBuf {
+        self.home.join("state")
+    }
+
+    /// A command line of `eds` in the user's folder, with nothing of the bench's own environment that would matter.
+    pub fn command<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).current_dir(&self.home);
+        self.environment(&mut command);
+        command
+    }
+
+    /// A shell script in the user's folder, in which `eds` is the program under test.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-ec", script]).current_dir(&self.home);
+        self.environment(&mut command);
+        let beside = self.program.parent().unwrap_or(Path::new("."));
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path =
+            [beside.as_os_str(), OsStr::new(":"), &path].iter().fold(std::ffi::OsString::new(), |mut all, part| {
+                all.push(part);
+                all
+            });
+        command.env("PATH", path);
+        command
+    }
+
+    /// Runs `eds`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn eds<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Outcome<Run> {
+        run(&mut self.command(arguments))
+    }
+
+    /// Runs `eds` with these bytes on standard input.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn eds_fed<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I, input: &[u8]) -> Outcome<Run> {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().during("starting eds")?;
+        let mut pipe = child.stdin.take().ok_or_else(|| Trouble::new("no standard input"))?;
+        let output = std::thread::scope(|scope| {
+            // A command that refuses early does not read all of it: a broken pipe is no failure.
+            scope.spawn(move || {
+                let _ = pipe.write_all(input);
+            });
+            child.wait_with_output()
+        })?;
+        Ok(Run::of(output))
+    }
+
+    fn environment(&self, command: &mut Command) {
+        for variable in ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "SOFTHSM2_CONF"] {
+            command.env_remove(variable);
+        }
+        command.env("EDS_CONFIG", &self.config).env("HOME", &self.home).stdin(Stdio::null());
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run(command: &mut Command) -> Outcome<Run> {
+    Ok(Run::of(command.output().during(format_args!("starting {}", command.get_program().to_string_lossy()))?))
+}
+
+impl Run {
+    fn of(output: Output) -> Self {
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Self { code: output.status.code(), stdout: output.stdout, stderr }
+    }
+
+    /// Expects success.
+    ///
+    /// # Errors
+    /// When the command failed, with what it said.
+    pub fn success(self) -> Outcome<Self> {
+        if self.code != Some(0) {
+            give_up!("exit code {:?} instead of success\n{}", self.code, self.stderr);
+        }
+        Ok(self)
+    }
+
+    /// Expects a refusal: this exit code, nothing on standard output, and an error text with each of these words.
+    ///
+    /// # Errors
+    /// When the command did anything else, with what it said.
+    pub fn refused(self, code: i32, words: &[&str]) -> Outcome<Self> {
+        if !self.stdout.is_empty() {
+            give_up!("refused, but {} bytes went to standard output\n{}", self.stdout.len(), self.stderr);
+        }
+        self.failed(code, words)
+    }
+
+    /// Expects a failure after something may have gone to standard output already.
+    ///
+    /// # Errors
+    /// When the command did anything else, with what it said.
+    pub fn failed(self, code: i32, words: &[&str]) -> Outcome<Self> {
+        if self.code != Some(code) {
+            give_up!("exit code {:?} instead of {code}\n{}", self.code, self.stderr);
+        }
+        if let Some(word) = words.iter().find(|word| !self.stderr.contains(**word)) {
+            give_up!("the error text does not say {word:?}:\n{}", self.stderr);
+        }
+        if self.stderr.contains("panicked") {
+            give_up!("the program panicked:\n{}", self.stderr);
+        }
+        Ok(self)
+    }
+
+    /// Standard output as text without the end of its last line.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
+    }
+}
+
+/// The exit codes of `eds`, as `eds --help` documents them.
+pub mod exit {
+    /// Wrong command line or configuration.
+    pub const USAGE: i32 = 2;
+    /// What was asked for does not exist.
+    pub const NOT_FOUND: i32 = 3;
+    /// Not authenticated or not permitted.
+    pub const DENIED: i32 = 4;
+    /// Not enough key servers answered.
+    pub const UNAVAILABLE: i32 = 5;
+    /// Damaged or forged data.
+    pub const DAMAGED: i32 = 6;
+    /// Local input or output failed.
+    pub const LOCAL_IO: i32 = 7;
+    /// Exists already.
+    pub const CONFLICT: i32 = 8;
+}
