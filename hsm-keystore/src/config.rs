@@ -1,0 +1,314 @@
+//! The configuration of a node: one TOML file, every key of which is known.
+//!
+//! What is wrong is told with file, line and a hint. Relative paths are relative to the directory of the file, so that a
+//! node's directory can be moved as a whole. No secret stands in the file: the PIN of the token is in a file of its own
+//! (see [`crate::hsm::pin`]).
+
+use std::{
+    net::SocketAddr,
+    ops::Range,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::hex;
+
+/// How many session threads serve the token when the file does not say.
+pub const DEFAULT_THREADS: usize = 2;
+/// How long one call to the token may take when the file does not say.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The configuration of a node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// The address to listen on; port 0 lets the system choose one.
+    pub listen: SocketAddr,
+    /// The cluster that the node belongs to.
+    pub cluster: ClusterConfig,
+    /// The node's certificate, and whose certificates it accepts.
+    pub tls: TlsConfig,
+    /// The token.
+    pub hsm: HsmConfig,
+    /// The database.
+    pub store: PathBuf,
+    /// The file with the node's identity, which `eds-keystored init` writes.
+    pub identity: PathBuf,
+}
+
+/// The cluster that a node belongs to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClusterConfig {
+    /// The signed directory file.
+    pub directory: PathBuf,
+    /// SHA-256 of the compressed public cluster key.
+    pub fingerprint: [u8; 32],
+}
+
+/// PEM files of the TLS side.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsConfig {
+    /// The node's certificate, followed by its chain.
+    pub certificate: PathBuf,
+    /// The private key of the certificate.
+    pub key: PathBuf,
+    /// The authorities whose client certificates are accepted.
+    pub client_ca: PathBuf,
+}
+
+/// The token and how it is used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HsmConfig {
+    /// The PKCS#11 module.
+    pub module: PathBuf,
+    /// The label of the token. Slot numbers change; labels do not.
+    pub token: String,
+    /// The file with the user PIN.
+    pub pin_file: PathBuf,
+    /// How many threads hold a session each.
+    pub threads: usize,
+    /// How long one call may take before the caller gets an error.
+    pub deadline: Duration,
+}
+
+/// A configuration file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error(
+        "configuration {file}: cannot be read\nhint: name the file with --config and see that this user may read it"
+    )]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file says something that is not understood.
+    #[error("configuration {file}, line {line}: {message}\nhint: {hint}")]
+    Invalid {
+        /// The file.
+        file: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        hint: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the line at fault and a hint.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
+        Self::parse(file, &text)
+    }
+
+    /// Reads a configuration from text, as if it stood in `file`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`].
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let invalid = |span: Option<Range<usize>>, message: String, hint| ConfigError::Invalid {
+            file: file.to_owned(),
+            line: line_of(text, span),
+            message,
+            hint,
+        };
+        let raw: Raw = toml::from_str(text).map_err(|error| {
+            let message = error.message().to_owned();
+            invalid(error.span(), message, "docs/keystore.md lists every section and key, with an example")
+        })?;
+        let at = |path: PathBuf| match file.parent() {
+            Some(parent) => parent.join(path),
+            None => path,
+        };
+        let listen = raw.listen.get_ref().parse().map_err(|_| {
+            let message = format!("listen: {:?} is not an address and a port", raw.listen.get_ref());
+            invalid(Some(raw.listen.span()), message, "write it as listen = \"127.0.0.1:7443\" or \"[::1]:7443\"")
+        })?;
+        let fingerprint = hex::decode_array(raw.cluster.fingerprint.get_ref()).ok_or_else(|| {
+            let message = "cluster.fingerprint: not 64 hexadecimal digits".to_owned();
+            invalid(Some(raw.cluster.fingerprint.span()), message, "`eds cluster show` prints the fingerprint")
+        })?;
+        let threads = number(raw.hsm.threads, DEFAULT_THREADS as u64, 1..=64).map_err(|span| {
+            invalid(span, "hsm.threads: not between 1 and 64".to_owned(), "one or two threads are usual")
+        })?;
+        let deadline =
+            number(raw.hsm.deadline_ms, DEFAULT_DEADLINE.as_millis() as u64, 10..=60_000).map_err(|span| {
+                let message = "hsm.deadline_ms: not between 10 and 60000".to_owned();
+                invalid(span, message, "give milliseconds; 5000 is usual")
+            })?;
+        if raw.hsm.token.get_ref().is_empty() || raw.hsm.token.get_ref().len() > 32 {
+            let message = "hsm.token: a token label has 1 to 32 bytes".to_owned();
+            return Err(invalid(
+                Some(raw.hsm.token.span()),
+                message,
+                "give the label that the token was initialised with",
+            ));
+        }
+        Ok(Self {
+            file: file.to_owned(),
+            listen,
+            cluster: ClusterConfig { directory: at(raw.cluster.directory), fingerprint },
+            tls: TlsConfig {
+                certificate: at(raw.tls.certificate),
+                key: at(raw.tls.key),
+                client_ca: at(raw.tls.client_ca),
+            },
+            hsm: HsmConfig {
+                module: at(raw.hsm.module),
+                token: raw.hsm.token.into_inner(),
+                pin_file: at(raw.hsm.pin_file),
+                threads: usize::try_from(threads).unwrap_or(DEFAULT_THREADS),
+                deadline: Duration::from_millis(deadline),
+            },
+            store: at(raw.store.path),
+            identity: at(raw.node.identity),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    listen: Spanned<String>,
+    cluster: RawCluster,
+    tls: RawTls,
+    hsm: RawHsm,
+    store: RawStore,
+    node: RawNode,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCluster {
+    directory: PathBuf,
+    fingerprint: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTls {
+    certificate: PathBuf,
+    key: PathBuf,
+    client_ca: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHsm {
+    module: PathBuf,
+    token: Spanned<String>,
+    pin_file: PathBuf,
+    threads: Option<Spanned<u64>>,
+    deadline_ms: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStore {
+    path: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawNode {
+    identity: PathBuf,
+}
+
+fn number(
+    given: Option<Spanned<u64>>,
+    default: u64,
+    allowed: std::ops::RangeInclusive<u64>,
+) -> Result<u64, Option<Range<usize>>> {
+    match given {
+        None => Ok(default),
+        Some(value) if allowed.contains(value.get_ref()) => Ok(value.into_inner()),
+        Some(value) => Err(Some(value.span())),
+    }
+}
+
+fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
+    let end = span.map_or(0, |span| span.start).min(text.len());
+    1 + text.bytes().take(end).filter(|byte| *byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"listen = "127.0.0.1:7443"
+
+[cluster]
+directory = "cluster.edd"
+fingerprint = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+
+[tls]
+certificate = "tls/node.pem"
+key = "tls/node.key"
+client_ca = "/etc/eds/client-ca.pem"
+
+[hsm]
+module = "/usr/lib/softhsm/libsofthsm2.so"
+token = "eds-node-1"
+pin_file = "pin"
+
+[store]
+path = "keys.db"
+
+[node]
+identity = "node.json"
+"#;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("/srv/eds/node.toml"), text)
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file_and_limits_have_defaults() {
+        let config = parse(GOOD).expect("a good file");
+        assert_eq!(config.store, Path::new("/srv/eds/keys.db"));
+        assert_eq!(config.tls.key, Path::new("/srv/eds/tls/node.key"));
+        assert_eq!(config.tls.client_ca, Path::new("/etc/eds/client-ca.pem"));
+        assert_eq!(config.cluster.fingerprint[..4], [0x00, 0x11, 0x22, 0x33]);
+        assert_eq!((config.hsm.threads, config.hsm.deadline), (2, Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn every_error_names_its_line_and_has_a_hint() {
+        for (from, to, line) in [
+            ("127.0.0.1:7443", "localhost", 1),
+            ("[cluster]", "[clutser]", 3),
+            ("fingerprint = \"0011", "fingerprint = \"11", 5),
+            ("client_ca", "client_cas", 10),
+            ("token = \"eds-node-1\"", "token = \"\"", 14),
+            ("pin_file = \"pin\"", "pin_file = \"pin\"\nthreads = 0", 16),
+            ("pin_file = \"pin\"", "pin_file = \"pin\"\ndeadline_ms = 9", 16),
+            ("pin_file = \"pin\"", "pin = \"1234\"", 15),
+        ] {
+            assert!(GOOD.contains(from), "{from} is not in the sample");
+            let error = parse(&GOOD.replace(from, to)).expect_err(to);
+            let ConfigError::Invalid { line: told, hint, .. } = &error else { panic!("{error}") };
+            assert_eq!(*told, line, "{error}");
+            assert!(!hint.is_empty());
+            assert!(error.to_string().starts_with("configuration /srv/eds/node.toml, line "), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Config::load(Path::new("/nonexistent/node.toml")).expect_err("there is none");
+        assert!(error.to_string().contains("/nonexistent/node.toml"), "{error}");
+    }
+}

@@ -1,0 +1,195 @@
+//! The token of a node: the only place that speaks PKCS#11.
+//!
+//! A share at rest is encrypted by a key (KEK) that never leaves the token; shares arrive sealed to a P-256 key whose
+//! private half never leaves it; access lists carry an HMAC by a third key of it. [`Hsm`] is that service, with a PKCS#11
+//! implementation ([`pkcs11`]) and an in-memory one for tests ([`memory`]).
+//!
+//! Calls block, but never longer than the implementation's deadline: call them from a thread that may block. Every
+//! caller gets an answer or an error in time, also when the vendor's library hangs.
+
+pub mod memory;
+pub mod pin;
+pub mod pkcs11;
+pub mod record;
+pub mod self_test;
+
+use std::fmt;
+
+use eds_core::{Opaque, manifest::Point};
+use zeroize::Zeroizing;
+
+pub use record::{RecordContext, SUITE_AES256_GCM};
+
+use crate::hex;
+
+/// The id (`CKA_ID`) of a key in the token: 16 random bytes, made with the key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenKeyId([u8; 16]);
+
+impl TokenKeyId {
+    /// The id with these bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 16 bytes of the id.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for TokenKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0))
+    }
+}
+
+impl fmt::Debug for TokenKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenKeyId({self})")
+    }
+}
+
+/// A secret with what its record is bound to.
+pub struct ToWrap {
+    /// What the record is bound to.
+    pub context: RecordContext,
+    /// The secret.
+    pub secret: Zeroizing<Vec<u8>>,
+}
+
+/// A record with what it must be bound to.
+pub struct ToUnwrap {
+    /// What the record must be bound to.
+    pub context: RecordContext,
+    /// The record, as [`Hsm::wrap`] returned it.
+    pub record: Vec<u8>,
+}
+
+/// What became of a record: its secret, or nothing that could be told.
+pub type Opened = Result<Zeroizing<Vec<u8>>, Opaque>;
+
+/// The service of a token.
+///
+/// Implementations are shared by all requests. They heal by themselves: a lost session is replaced, and what fails is
+/// tried once more before [`HsmError::Unavailable`] is returned.
+pub trait Hsm: Send + Sync {
+    /// The key under which new records are wrapped.
+    fn kek(&self) -> TokenKeyId;
+
+    /// The HMAC key of access lists.
+    fn policy_key(&self) -> TokenKeyId;
+
+    /// The public key that shares are sealed to.
+    fn transport_key(&self) -> Point;
+
+    /// Wraps secrets: one record for each, in order. Two records of one secret are different.
+    ///
+    /// # Errors
+    /// [`HsmError`] when not all of them could be wrapped.
+    fn wrap(&self, secrets: Vec<ToWrap>) -> Result<Vec<Vec<u8>>, HsmError>;
+
+    /// Unwraps records, in order. A record that was altered, is bound to something else or was wrapped by another key is
+    /// [`Opaque`] and spoils no other.
+    ///
+    /// # Errors
+    /// [`HsmError`] when the token could not decide.
+    fn unwrap(&self, records: Vec<ToUnwrap>) -> Result<Vec<Opened>, HsmError>;
+
+    /// The Diffie-Hellman step of opening a sealed message: the x-coordinate of the private transport key times `peer`,
+    /// an uncompressed SEC 1 point.
+    ///
+    /// # Errors
+    /// [`HsmError::PeerPoint`] when `peer` is not on the curve; the token is not asked then.
+    fn dh(&self, peer: &[u8; 65]) -> Result<Zeroizing<[u8; 32]>, HsmError>;
+
+    /// The HMAC-SHA-256 of each message by the policy key, in order. Compare in constant time.
+    ///
+    /// # Errors
+    /// [`HsmError`].
+    fn mac(&self, messages: Vec<Vec<u8>>) -> Result<Vec<[u8; 32]>, HsmError>;
+
+    /// Whether the token works right now: it encrypts and decrypts.
+    ///
+    /// # Errors
+    /// [`HsmError`] when it does not.
+    fn canary(&self) -> Result<(), HsmError>;
+
+    /// What only the implementation can look at: attributes of the keys, their number, refusal to give them out.
+    ///
+    /// # Errors
+    /// [`HsmError`] when the token could not be asked.
+    fn inspect(&self) -> Result<Vec<self_test::Check>, HsmError>;
+}
+
+/// The token did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HsmError {
+    /// The caller's point is not on the curve, or is the point at infinity.
+    #[error("the sender's public key is not a point of the curve P-256")]
+    PeerPoint,
+    /// More calls wait for the token than it may hold.
+    #[error("the token is busy: too many calls wait for it")]
+    Busy,
+    /// The token did not answer in time.
+    #[error("the token did not answer in time")]
+    Deadline,
+    /// The token failed, twice.
+    #[error("the token failed to {operation}")]
+    Unavailable {
+        /// What it was to do.
+        operation: &'static str,
+        /// What the module said.
+        #[source]
+        source: Option<cryptoki::error::Error>,
+    },
+    /// The token refused the PIN, or must not be tried. Only a restart, by a person, tries again.
+    #[error("the token {token:?} cannot be logged in to: {reason}")]
+    Pin {
+        /// The label of the token.
+        token: String,
+        /// Why.
+        reason: String,
+    },
+    /// The token or its module is not what the configuration says.
+    #[error("the token {token:?}: {reason}")]
+    Setup {
+        /// The label of the token.
+        token: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes")]
+    Random,
+}
+
+/// Who must act on an [`HsmError`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HsmErrorKind {
+    /// The caller sent something impossible.
+    Caller,
+    /// The same call may work later.
+    Retry,
+    /// An officer must put something right first.
+    Officer,
+}
+
+impl HsmError {
+    /// Who must act.
+    pub fn kind(&self) -> HsmErrorKind {
+        match self {
+            Self::PeerPoint => HsmErrorKind::Caller,
+            Self::Busy | Self::Deadline | Self::Unavailable { .. } | Self::Random => HsmErrorKind::Retry,
+            Self::Pin { .. } | Self::Setup { .. } => HsmErrorKind::Officer,
+        }
+    }
+}
+
+/// Whether these bytes are an uncompressed point of P-256, other than the point at infinity.
+///
+/// Checked in software before the token sees a point: tokens answer a bad point with codes that look like an outage.
+pub fn is_valid_point(point: &[u8; 65]) -> bool {
+    point.first() == Some(&4) && p256::PublicKey::from_sec1_bytes(point).is_ok()
+}

@@ -1,0 +1,81 @@
+//! Making the keys of a node, once, in a token that an officer has prepared.
+
+use std::sync::Arc;
+
+use eds_core::manifest::Point;
+
+use super::{
+    inspect::{self, KeyDescription},
+    keys::{self, KeyIds, Role, setup, transport_point},
+    seat::Seat,
+    token::Token,
+};
+use crate::{
+    config::HsmConfig,
+    hsm::{HsmError, TokenKeyId, memory::random},
+};
+
+/// What a ceremony made, read back from the token.
+#[derive(Clone, Debug)]
+pub struct Ceremony {
+    /// What the token says it is.
+    pub token: String,
+    /// The keys.
+    pub keys: Vec<KeyDescription>,
+    /// The public transport key.
+    pub transport: Point,
+}
+
+/// Makes KEK, transport key and policy key. When anything fails, what was made is taken back.
+///
+/// # Errors
+/// [`HsmError::Setup`] when there are keys already, or when the token made a key with other attributes than were asked
+/// for; [`HsmError::Pin`], [`HsmError::Unavailable`].
+pub fn create_keys(config: &HsmConfig) -> Result<Ceremony, HsmError> {
+    let token = Arc::new(Token::find(config)?);
+    let session = token.session()?;
+    for role in Role::ALL {
+        if !keys::find(&session, role, None)?.is_empty() {
+            let reason = format!(
+                "it holds a key {:?} already, and nothing was changed; a node is initialised once, with a token of its own",
+                role.label()
+            );
+            return Err(setup(token.label(), reason));
+        }
+    }
+    let fresh = || Ok::<_, HsmError>(TokenKeyId::from_bytes(*random()?));
+    let ids = KeyIds { kek: fresh()?, transport: fresh()?, policy: fresh()? };
+    let made = make(&token, &session, ids);
+    if made.is_err() {
+        Role::ALL.iter().for_each(|role| keys::destroy(&session, *role, ids.of(*role)));
+    }
+    made
+}
+
+fn make(token: &Arc<Token>, session: &cryptoki::session::Session, ids: KeyIds) -> Result<Ceremony, HsmError> {
+    for role in Role::ALL {
+        keys::generate(session, role, ids.of(role)).map_err(|error| {
+            setup(token.label(), format!("it does not make the {} key {:?} ({error})", role.kind(), role.label()))
+        })?;
+    }
+    let transport = transport_point(session, token.label(), &ids.transport)?;
+    let described = Seat::new(Arc::clone(token), ids).look(|open, ids, _| inspect::describe(open, ids, &transport))?;
+    for key in &described {
+        if let Err(reason) = key.check().outcome {
+            return Err(setup(
+                token.label(),
+                format!("it made {:?} with other attributes: {reason}", key.role.label()),
+            ));
+        }
+    }
+    Ok(Ceremony { token: token.description.clone(), keys: described, transport })
+}
+
+impl Ceremony {
+    /// Takes back the keys, for a node that could not be completed.
+    pub fn take_back(self, config: &HsmConfig) {
+        if let Ok(session) = Token::find(config).and_then(|token| token.session()) {
+            self.keys.iter().for_each(|key| keys::destroy(&session, key.role, &key.id));
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What the attributes of the keys say, and whether the token keeps to them.
+//!
+//! The same looks are taken at every start and printed at the ceremony. Attributes alone prove little (one known token
+//! gives non-extractable keys out), so extraction is tried, and must fail.
+
+use cryptoki::{
+    error::Error as ModuleError,
+    mechanism::Mechanism,
+    object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
+    session::Session,
+    types::Ulong,
+};
+use eds_core::manifest::Point;
+use sha2::{Digest, Sha256};
+
+use super::{
+    keys::{KeyIds, Role, find, transport_point, unavailable},
+    seat::Open,
+    token::Token,
+};
+use crate::{
+    hex,
+    hsm::{HsmError, TokenKeyId, self_test::Check},
+};
+
+/// What is known of one key in the token. Nothing of it is secret.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyDescription {
+    /// What it is for.
+    pub role: Role,
+    /// Its id.
+    pub id: TokenKeyId,
+    /// A check value for the ceremony record: the first 8 bytes of a fixed block encrypted or authenticated, or of the
+    /// SHA-256 of the public key.
+    pub fingerprint: String,
+    /// The attributes that are set.
+    pub set: Vec<&'static str>,
+    /// The attributes that are not set, or that the token does not tell.
+    pub unset: Vec<&'static str>,
+}
+
+const FLAGS: [(&str, AttributeType); 15] = [
+    ("TOKEN", AttributeType::Token),
+    ("PRIVATE", AttributeType::Private),
+    ("SENSITIVE", AttributeType::Sensitive),
+    ("ALWAYS_SENSITIVE", AttributeType::AlwaysSensitive),
+    ("EXTRACTABLE", AttributeType::Extractable),
+    ("NEVER_EXTRACTABLE", AttributeType::NeverExtractable),
+    ("LOCAL", AttributeType::Local),
+    ("ENCRYPT", AttributeType::Encrypt),
+    ("DECRYPT", AttributeType::Decrypt),
+    ("SIGN", AttributeType::Sign),
+    ("VERIFY", AttributeType::Verify),
+    ("DERIVE", AttributeType::Derive),
+    ("WRAP", AttributeType::Wrap),
+    ("UNWRAP", AttributeType::Unwrap),
+    ("SIGN_RECOVER", AttributeType::SignRecover),
+];
+
+const KEPT: [&str; 6] = ["TOKEN", "PRIVATE", "SENSITIVE", "ALWAYS_SENSITIVE", "NEVER_EXTRACTABLE", "LOCAL"];
+
+impl Role {
+    /// What the key may be used for.
+    const fn usage(self) -> &'static [&'static str] {
+        match self {
+            Self::Kek => &["ENCRYPT", "DECRYPT"],
+            Self::Transport => &["DERIVE"],
+            Self::Policy => &["SIGN", "VERIFY"],
+        }
+    }
+}
+
+impl KeyDescription {
+    /// Whether the attributes are exactly those that the role asks for.
+    pub fn check(&self) -> Check {
+        let what = match self.role {
+            Role::Kek => "attributes of the KEK",
+            Role::Transport => "attributes of the transport key",
+            Role::Policy => "attributes of the policy key",
+        };
+        let wanted = || KEPT.iter().chain(self.role.usage());
+        let missing: Vec<_> = wanted().filter(|name| !self.set.contains(name)).copied().collect();
+        let extra: Vec<_> = self.set.iter().filter(|name| !wanted().any(|want| want == *name)).copied().collect();
+        let otherwise = format!(
+            "not set but needed: [{}]; set but not wanted: [{}]; the key must be made by `eds-keystored init`",
+            missing.join(", "),
+            extra.join(", ")
+        );
+        Check::of(what, missing.is_empty() && extra.is_empty(), self.set.join(", "), otherwise)
+    }
+}
+
+/// Describes the three keys.
+pub(super) fn describe(open: &Open, ids: &KeyIds, transport: &Point) -> Result<Vec<KeyDescription>, HsmError> {
+    let keys = &open.keys;
+    [(Role::Kek, keys.kek), (Role::Transport, keys.transport), (Role::Policy, keys.policy)]
+        .into_iter()
+        .map(|(role, handle)| {
+            let types: Vec<AttributeType> = FLAGS.iter().map(|(_, kind)| *kind).collect();
+            let found = open.session.get_attributes(handle, &types).map_err(unavailable)?;
+            let is_set = |kind: &AttributeType| found.iter().any(|attribute| is_true(attribute, *kind));
+            let (set, unset): (Vec<_>, Vec<_>) = FLAGS.iter().partition(|(_, kind)| is_set(kind));
+            let names = |flags: Vec<&(&'static str, AttributeType)>| flags.into_iter().map(|(name, _)| *name).collect();
+            Ok(KeyDescription {
+                role,
+                id: *ids.of(role),
+                fingerprint: fingerprint(&open.session, role, handle, transport)?,
+                set: names(set),
+                unset: names(unset),
+            })
+        })
+        .collect()
+}
+
+/// All looks that are taken at the start.
+pub(super) fn checks(open: &Open, ids: &KeyIds, token: &Token, transport: &Point) -> Result<Vec<Check>, HsmError> {
+    let mut checks = vec![single(open, ids)?];
+    checks.extend(describe(open, ids, transport)?.iter().map(KeyDescription::check));
+    let point = transport_point(&open.session, token.label(), &ids.transport)?;
+    checks.push(Check::of(
+        "public transport key in the token",
+        point == *transport,
+        hex::encode(&point.0),
+        "it changed since this process started",
+    ));
+    checks.push(hidden(open)?);
+    checks.push(kept(open)?);
+    Ok(checks)
+}
+
+fn single(open: &Open, ids: &KeyIds) -> Result<Check, HsmError> {
+    for role in Role::ALL {
+        let count = find(&open.session, role, None)?.len();
+        let same = find(&open.session, role, Some(ids.of(role)))?.len();
+        if (count, same) != (1, 1) {
+            let reason = format!("{count} keys have the label {:?}, {same} of them this id", role.label());
+            return Ok(Check { what: "one key of each label and id", outcome: Err(reason) });
+        }
+    }
+    let found = Role::ALL.map(|role| format!("{} {}", role.label(), ids.of(role))).join(", ");
+    Ok(Check { what: "one key of each label and id", outcome: Ok(found) })
+}
+
+/// The value of a sensitive key is not told.
+fn hidden(open: &Open) -> Result<Check, HsmError> {
+    let what = "key values are hidden";
+    for handle in [open.keys.kek, open.keys.transport, open.keys.policy] {
+        let told = open.session.get_attributes(handle, &[AttributeType::Value]).unwrap_or_default();
+        for attribute in told {
+            if let Attribute::Value(value) = attribute
+                && !zeroize::Zeroizing::new(value).is_empty()
+            {
+                return Ok(Check { what, outcome: Err("the token tells the value of a sensitive key".into()) });
+            }
+        }
+    }
+    Ok(Check { what, outcome: Ok("of all three".into()) })
+}
+
+/// No mechanism wraps the keys: tried with a key made for it.
+fn kept(open: &Open) -> Result<Check, HsmError> {
+    let what = "keys cannot be wrapped out";
+    let template = [
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::AES),
+        Attribute::ValueLen(Ulong::new(32)),
+        Attribute::Token(false),
+        Attribute::Wrap(true),
+        Attribute::Unwrap(false),
+        Attribute::Encrypt(false),
+        Attribute::Decrypt(false),
+    ];
+    let wrapping = open.session.generate_key(&Mechanism::AesKeyGen, &template).map_err(unavailable)?;
+    let mut refusals = 0;
+    let mut leaked = None;
+    for (name, handle) in
+        [("KEK", open.keys.kek), ("transport key", open.keys.transport), ("policy key", open.keys.policy)]
+    {
+        for mechanism in
+            [Mechanism::AesKeyWrap, Mechanism::AesKeyWrapPad, Mechanism::AesCbc([0; 16]), Mechanism::AesCbcPad([0; 16])]
+        {
+            match open.session.wrap_key(&mechanism, wrapping, handle) {
+                Ok(_) => leaked = Some(name),
+                Err(_) => refusals += 1,
+            }
+        }
+    }
+    open.session.destroy_object(wrapping).map_err(unavailable)?;
+    let found = format!("{refusals} tries refused");
+    let otherwise = format!("the token gives out the non-extractable {}; it cannot be used", leaked.unwrap_or("key"));
+    Ok(Check::of(what, leaked.is_none(), found, otherwise))
+}
+
+/// A check value that people can compare. The block is not zero: the encrypted zero block is the GHASH key of AES-GCM.
+fn fingerprint(session: &Session, role: Role, handle: ObjectHandle, transport: &Point) -> Result<String, HsmError> {
+    let fixed = Sha256::digest(b"eds/v1/fingerprint");
+    let failed = |source: ModuleError| HsmError::Unavailable { operation: "make a fingerprint", source: Some(source) };
+    let bytes = match role {
+        Role::Kek => {
+            let block = fixed.get(..16).unwrap_or_default();
+            session.encrypt(&Mechanism::AesCbc([0; 16]), handle, block).map_err(failed)?
+        }
+        Role::Policy => session.sign(&Mechanism::Sha256Hmac, handle, &fixed).map_err(failed)?,
+        Role::Transport => Sha256::digest(transport.0).to_vec(),
+    };
+    Ok(hex::encode(bytes.get(..8).unwrap_or(&bytes)))
+}
+
+fn is_true(attribute: &Attribute, kind: AttributeType) -> bool {
+    use Attribute as A;
+    attribute.attribute_type() == kind
+        && matches!(
+            attribute,
+            A::Token(true)
+                | A::Private(true)
+                | A::Sensitive(true)
+                | A::AlwaysSensitive(true)
+                | A::Extractable(true)
+                | A::NeverExtractable(true)
+                | A::Local(true)
+                | A::Encrypt(true)
+                | A::Decrypt(true)
+                | A::Sign(true)
+                | A::Verify(true)
+                | A::Derive(true)
+                | A::Wrap(true)
+                | A::Unwrap(true)
+                | A::SignRecover(true)
+        )
+}

@@ -1,0 +1,240 @@
+//! The three keys of a node in its token: how they are made, found and described.
+//!
+//! Usage is narrow: the KEK can only encrypt and decrypt, the transport key only derive, the policy key only sign and
+//! verify. None can wrap or be wrapped: a key that may wrap and decrypt gives away every extractable key beside it.
+
+use cryptoki::{
+    error::Error as ModuleError,
+    mechanism::Mechanism,
+    object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
+    session::Session,
+    types::Ulong,
+};
+use eds_core::manifest::Point;
+
+use crate::hsm::{HsmError, TokenKeyId};
+
+/// What a key in the token is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Encrypts shares at rest.
+    Kek,
+    /// Opens shares that are sealed to this node.
+    Transport,
+    /// Authenticates access lists.
+    Policy,
+}
+
+impl Role {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::Kek, Self::Transport, Self::Policy];
+
+    /// Its label (`CKA_LABEL`) in the token.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Kek => "eds-kek",
+            Self::Transport => "eds-transport",
+            Self::Policy => "eds-policy",
+        }
+    }
+
+    /// Its kind, for people.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Kek => "AES-256",
+            Self::Transport => "EC P-256",
+            Self::Policy => "HMAC-SHA-256",
+        }
+    }
+
+    pub(super) const fn class(self) -> ObjectClass {
+        match self {
+            Self::Kek | Self::Policy => ObjectClass::SECRET_KEY,
+            Self::Transport => ObjectClass::PRIVATE_KEY,
+        }
+    }
+}
+
+/// DER of the object identifier of P-256 (secp256r1).
+const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+
+/// The ids of the three keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct KeyIds {
+    pub(super) kek: TokenKeyId,
+    pub(super) transport: TokenKeyId,
+    pub(super) policy: TokenKeyId,
+}
+
+/// The three keys as one session sees them. Handles are found anew with each session.
+pub(super) struct KeyHandles {
+    pub(super) kek: ObjectHandle,
+    pub(super) transport: ObjectHandle,
+    pub(super) policy: ObjectHandle,
+}
+
+impl KeyIds {
+    /// Finds the three keys by label alone: exactly one of each.
+    pub(super) fn find(session: &Session, token: &str) -> Result<Self, HsmError> {
+        let of = |role: Role| -> Result<TokenKeyId, HsmError> {
+            let handle = the_only(session, token, role, None)?;
+            let attributes = session.get_attributes(handle, &[AttributeType::Id]).map_err(unavailable)?;
+            match attributes.as_slice() {
+                [Attribute::Id(id)] => match <[u8; 16]>::try_from(id.as_slice()) {
+                    Ok(id) => Ok(TokenKeyId::from_bytes(id)),
+                    Err(_) => Err(setup(token, format!("the key {:?} has no id of 16 bytes", role.label()))),
+                },
+                _ => Err(setup(token, format!("the key {:?} has no id", role.label()))),
+            }
+        };
+        Ok(Self { kek: of(Role::Kek)?, transport: of(Role::Transport)?, policy: of(Role::Policy)? })
+    }
+
+    /// The id of one of them.
+    pub(super) const fn of(&self, role: Role) -> &TokenKeyId {
+        match role {
+            Role::Kek => &self.kek,
+            Role::Transport => &self.transport,
+            Role::Policy => &self.policy,
+        }
+    }
+
+    /// The handles of the three keys in this session, by label and id: exactly one of each.
+    pub(super) fn handles(&self, session: &Session, token: &str) -> Result<KeyHandles, HsmError> {
+        let of = |role| the_only(session, token, role, Some(self.of(role)));
+        Ok(KeyHandles { kek: of(Role::Kek)?, transport: of(Role::Transport)?, policy: of(Role::Policy)? })
+    }
+}
+
+/// All keys with the label of this role.
+pub(super) fn find(session: &Session, role: Role, id: Option<&TokenKeyId>) -> Result<Vec<ObjectHandle>, HsmError> {
+    let mut template =
+        vec![Attribute::Class(role.class()), Attribute::Label(role.label().into()), Attribute::Token(true)];
+    if let Some(id) = id {
+        template.push(Attribute::Id(id.as_bytes().to_vec()));
+    }
+    session.find_objects(&template).map_err(unavailable)
+}
+
+fn the_only(session: &Session, token: &str, role: Role, id: Option<&TokenKeyId>) -> Result<ObjectHandle, HsmError> {
+    let label = role.label();
+    match find(session, role, id)?.as_slice() {
+        [handle] => Ok(*handle),
+        [] => Err(setup(token, format!("there is no key {label:?}; `eds-keystored init` makes it"))),
+        several => {
+            let count = several.len();
+            Err(setup(token, format!("there are {count} keys {label:?} where there must be one")))
+        }
+    }
+}
+
+/// The public transport key, which lies beside the private one.
+pub(super) fn transport_point(session: &Session, token: &str, id: &TokenKeyId) -> Result<Point, HsmError> {
+    let template = [
+        Attribute::Class(ObjectClass::PUBLIC_KEY),
+        Attribute::Label(Role::Transport.label().into()),
+        Attribute::Id(id.as_bytes().to_vec()),
+    ];
+    let missing = || setup(token, "the public half of the transport key is missing or not readable".into());
+    let found = session.find_objects(&template).map_err(unavailable)?;
+    let [handle] = found.as_slice() else { return Err(missing()) };
+    let attributes = session.get_attributes(*handle, &[AttributeType::EcPoint]).map_err(unavailable)?;
+    let [Attribute::EcPoint(encoded)] = attributes.as_slice() else { return Err(missing()) };
+    // The point is a DER OCTET STRING (PKCS#11 v3.0, section 2.3.3); some tokens give the bare 65 bytes.
+    let bare = encoded.strip_prefix(&[0x04, 0x41]).filter(|rest| rest.len() == 65).unwrap_or(encoded);
+    let key = p256::PublicKey::from_sec1_bytes(bare).map_err(|_| missing())?;
+    Ok(compressed(&key))
+}
+
+/// The compressed form of a public key.
+fn compressed(key: &p256::PublicKey) -> Point {
+    use p256::elliptic_curve::sec1::ToSec1Point;
+    let mut bytes = [0; 33];
+    bytes.copy_from_slice(key.to_sec1_point(true).as_bytes());
+    Point(bytes)
+}
+
+/// Makes the key of this role, with narrow usage.
+pub(super) fn generate(session: &Session, role: Role, id: &TokenKeyId) -> Result<(), ModuleError> {
+    let common = |mut attributes: Vec<Attribute>| {
+        attributes.extend([
+            Attribute::Token(true),
+            Attribute::Private(true),
+            Attribute::Sensitive(true),
+            Attribute::Extractable(false),
+            Attribute::Label(role.label().into()),
+            Attribute::Id(id.as_bytes().to_vec()),
+        ]);
+        attributes
+    };
+    match role {
+        Role::Kek => {
+            let template = common(vec![
+                Attribute::Class(ObjectClass::SECRET_KEY),
+                Attribute::KeyType(KeyType::AES),
+                Attribute::ValueLen(Ulong::new(32)),
+                Attribute::Encrypt(true),
+                Attribute::Decrypt(true),
+                Attribute::Sign(false),
+                Attribute::Verify(false),
+                Attribute::Wrap(false),
+                Attribute::Unwrap(false),
+                Attribute::Derive(false),
+            ]);
+            session.generate_key(&Mechanism::AesKeyGen, &template).map(drop)
+        }
+        Role::Policy => {
+            let template = common(vec![
+                Attribute::Class(ObjectClass::SECRET_KEY),
+                Attribute::KeyType(KeyType::GENERIC_SECRET),
+                Attribute::ValueLen(Ulong::new(32)),
+                Attribute::Sign(true),
+                Attribute::Verify(true),
+                Attribute::Encrypt(false),
+                Attribute::Decrypt(false),
+                Attribute::Wrap(false),
+                Attribute::Unwrap(false),
+                Attribute::Derive(false),
+            ]);
+            session.generate_key(&Mechanism::GenericSecretKeyGen, &template).map(drop)
+        }
+        Role::Transport => {
+            let public = [
+                Attribute::Token(true),
+                Attribute::Private(false),
+                Attribute::EcParams(P256.to_vec()),
+                Attribute::Verify(false),
+                Attribute::Encrypt(false),
+                Attribute::Wrap(false),
+                Attribute::Label(role.label().into()),
+                Attribute::Id(id.as_bytes().to_vec()),
+            ];
+            let private = common(vec![
+                Attribute::Derive(true),
+                Attribute::Sign(false),
+                Attribute::SignRecover(false), // SoftHSM sets it when it is not named
+                Attribute::Decrypt(false),
+                Attribute::Unwrap(false),
+            ]);
+            session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).map(drop)
+        }
+    }
+}
+
+/// Removes everything with the label and id of a key: what a broken-off ceremony made.
+pub(super) fn destroy(session: &Session, role: Role, id: &TokenKeyId) {
+    let template = [Attribute::Label(role.label().into()), Attribute::Id(id.as_bytes().to_vec())];
+    for handle in session.find_objects(&template).unwrap_or_default() {
+        if let Err(error) = session.destroy_object(handle) {
+            tracing::warn!(label = role.label(), %error, "a key of a broken-off ceremony stays in the token");
+        }
+    }
+}
+
+pub(super) fn unavailable(source: ModuleError) -> HsmError {
+    HsmError::Unavailable { operation: "look at its keys", source: Some(source) }
+}
+
+pub(super) fn setup(token: &str, reason: String) -> HsmError {
+    HsmError::Setup { token: token.to_owned(), reason }
+}

@@ -1,0 +1,178 @@
+//! Threads that own a session each, fed by a bounded queue.
+//!
+//! A hanging vendor library blocks such a thread and nothing else: the caller gets [`HsmError::Deadline`], and once the
+//! queue is full, later callers get [`HsmError::Busy`] at once. Work whose caller has given up is not begun.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::hsm::HsmError;
+
+/// How many jobs wait for each thread before callers are refused.
+const QUEUE_PER_THREAD: usize = 128;
+
+type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
+
+/// Threads with a seat `S` each: what a job needs, made anew after a panic.
+pub(super) struct Pool<S> {
+    queue: SyncSender<Job<S>>,
+    deadline: Duration,
+    threads: usize,
+}
+
+/// The answer of a job that was begun.
+pub(super) struct Pending<T> {
+    answer: Receiver<Result<T, HsmError>>,
+    deadline: Instant,
+}
+
+impl<S: 'static> Pool<S> {
+    /// Starts the threads. They end when the pool is dropped.
+    ///
+    /// # Errors
+    /// [`HsmError::Busy`] when the system starts no more threads.
+    pub(super) fn start(
+        threads: usize,
+        deadline: Duration,
+        seat: impl Fn() -> S + Send + Sync + 'static,
+    ) -> Result<Self, HsmError> {
+        let (queue, jobs) = sync_channel::<Job<S>>(threads * QUEUE_PER_THREAD);
+        let (jobs, seat) = (Arc::new(Mutex::new(jobs)), Arc::new(seat));
+        for number in 0..threads {
+            let (jobs, seat) = (Arc::clone(&jobs), Arc::clone(&seat));
+            thread::Builder::new()
+                .name(format!("token-{number}"))
+                .spawn(move || work(&jobs, seat.as_ref()))
+                .map_err(|_| HsmError::Busy)?;
+        }
+        Ok(Self { queue, deadline, threads })
+    }
+
+    /// How many threads there are.
+    pub(super) fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// When a call that begins now must have its answer.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.deadline
+    }
+
+    /// Hands a job to the next free thread. The job is told its deadline and stops when it has passed.
+    ///
+    /// # Errors
+    /// [`HsmError::Busy`].
+    pub(super) fn submit<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        job: impl FnOnce(&mut S, Instant) -> Result<T, HsmError> + Send + 'static,
+    ) -> Result<Pending<T>, HsmError> {
+        let (reply, answer) = sync_channel(1);
+        let job: Job<S> = Box::new(move |seat| {
+            let result = if Instant::now() < deadline { job(seat, deadline) } else { Err(HsmError::Deadline) };
+            // The caller may have given up.
+            let _ = reply.try_send(result);
+        });
+        self.queue.try_send(job).map_err(|refused| match refused {
+            TrySendError::Full(_) | TrySendError::Disconnected(_) => HsmError::Busy,
+        })?;
+        Ok(Pending { answer, deadline })
+    }
+}
+
+impl<T> Pending<T> {
+    /// Waits for the answer, until the deadline.
+    ///
+    /// # Errors
+    /// [`HsmError::Deadline`], or what the job failed with.
+    pub(super) fn wait(self) -> Result<T, HsmError> {
+        match self.answer.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Timeout) => Err(HsmError::Deadline),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(HsmError::Unavailable { operation: "finish what it had begun", source: None })
+            }
+        }
+    }
+}
+
+fn work<S>(jobs: &Mutex<Receiver<Job<S>>>, seat: &(dyn Fn() -> S + Send + Sync)) {
+    let mut own = seat();
+    loop {
+        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = next else { return };
+        if catch_unwind(AssertUnwindSafe(|| job(&mut own))).is_err() {
+            tracing::error!("a call to the token's module panicked; its session is replaced");
+            own = seat();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn a_hanging_job_blocks_its_thread_and_nobody_else() {
+        let pool = Pool::start(2, Duration::from_millis(100), || ()).expect("starts");
+        let gate = Arc::new(Barrier::new(2));
+        let held = Arc::clone(&gate);
+        let hanging = pool.submit(pool.deadline(), move |(), _| {
+            held.wait();
+            Ok(())
+        });
+        let begun = Instant::now();
+        assert!(matches!(hanging.expect("queued").wait(), Err(HsmError::Deadline)));
+        assert!(begun.elapsed() >= Duration::from_millis(90));
+        let far = Instant::now() + Duration::from_secs(60);
+        assert_eq!(pool.submit(far, |(), _| Ok(7)).expect("queued").wait().expect("answers"), 7);
+        gate.wait();
+    }
+
+    #[test]
+    fn a_full_queue_refuses_at_once_and_stale_work_is_not_begun() {
+        let pool = Pool::start(1, Duration::from_secs(60), || ()).expect("starts");
+        let gate = Arc::new(Barrier::new(2));
+        let held = Arc::clone(&gate);
+        let first = pool.submit(pool.deadline(), move |(), _| {
+            held.wait();
+            Ok(())
+        });
+        let past = Instant::now();
+        let mut stale = Vec::new();
+        let refused = loop {
+            match pool.submit(past, |(), _| -> Result<(), _> { panic!("stale work was begun") }) {
+                Ok(pending) => stale.push(pending),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refused, HsmError::Busy));
+        assert!(stale.len() >= QUEUE_PER_THREAD - 1);
+        gate.wait();
+        first.expect("queued").wait().expect("answers");
+        for pending in stale {
+            assert!(matches!(pending.wait(), Err(HsmError::Deadline)));
+        }
+    }
+
+    #[test]
+    fn a_panic_costs_one_answer_and_gets_a_new_seat() {
+        let pool = Pool::start(1, Duration::from_secs(60), || 0).expect("starts");
+        let panicking = pool.submit(pool.deadline(), |seat: &mut i32, _| -> Result<(), _> {
+            *seat = 1;
+            panic!("on purpose")
+        });
+        assert!(matches!(panicking.expect("queued").wait(), Err(HsmError::Unavailable { .. })));
+        let seat = pool.submit(pool.deadline(), |seat, _| Ok(*seat)).expect("queued").wait();
+        assert_eq!(seat.expect("answers"), 0);
+    }
+}
