@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{cluster, config, output};
+use crate::{catalog, cluster, config, output, storage};
 
 /// What sort of failure an error is; decides the exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,6 +100,12 @@ pub enum Error {
     /// The cluster directory, its draft or the pinned cluster key.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
+    /// Where ciphertext lives.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// The catalog or the metadata database.
+    #[error(transparent)]
+    Database(#[from] catalog::Error),
     /// An input file.
     #[error("cannot read {}", path.display())]
     Read {
@@ -126,6 +132,8 @@ impl Error {
             Self::Config(error) => error.kind(),
             Self::Output(error) => error.kind(),
             Self::Cluster(error) => error.kind(),
+            Self::Storage(error) => error.kind(),
+            Self::Database(error) => error.kind(),
             Self::Read { source, .. } => Kind::of_io(source),
             Self::Random(_) => Kind::Other,
         }
@@ -137,6 +145,8 @@ impl Error {
             Self::Config(error) => error.hint(),
             Self::Output(error) => error.hint(),
             Self::Cluster(error) => error.hint(),
+            Self::Storage(error) => error.hint(),
+            Self::Database(error) => error.hint(),
             Self::Read { .. } | Self::Random(_) => None,
         }
     }

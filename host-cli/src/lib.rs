@@ -7,10 +7,14 @@
 //! Errors of all rooms meet in [`error`], which knows the exit code and the hint of each.
 #![forbid(unsafe_code)]
 
+pub mod catalog;
 pub mod cluster;
 pub mod commands;
 pub mod config;
+mod database;
 pub mod error;
+pub mod metadata;
 pub mod output;
+pub mod storage;
 
 pub use error::{Error, Kind};

@@ -1,0 +1,175 @@
+//! Where ciphertext lives: objects under opaque names.
+//!
+//! A name is derived from the random file id alone, so whoever runs the storage learns sizes and times, never a patient,
+//! a file name or a logical name. An object appears whole or not at all, is on stable storage before that is reported,
+//! and is never overwritten. Every implementation passes the conformance suite in `conformance`.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read, Seek},
+    str::FromStr,
+};
+
+use eds_core::ids::FileId;
+
+use crate::{error::Kind, output};
+
+#[cfg(test)]
+mod conformance;
+pub mod local;
+pub mod memory;
+
+/// A place for objects.
+///
+/// Implementations keep the promises of the module: whole or not at all, durable, never overwritten.
+pub trait ObjectStore: Send + Sync {
+    /// Starts an object. It does not exist before [`NewObject::finish`].
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::Io`].
+    fn create(&self, name: &ObjectName) -> Result<Box<dyn NewObject>, Error>;
+
+    /// Opens an object for reading.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Io`].
+    fn open(&self, name: &ObjectName) -> Result<Box<dyn Object>, Error>;
+
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Io`].
+    fn delete(&self, name: &ObjectName) -> Result<(), Error>;
+}
+
+/// An object being written. Dropped unfinished, it leaves nothing.
+pub trait NewObject: Send {
+    /// A file that becomes the object; any way of writing it will do, also at positions.
+    fn file(&self) -> &File;
+
+    /// Puts the object in its place, durably.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::Io`].
+    fn finish(self: Box<Self>) -> Result<(), Error>;
+}
+
+/// An object being read.
+pub trait Object: Read + Seek + Send {
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// What the operating system or the storage said.
+    fn size(&self) -> io::Result<u64>;
+
+    /// The object as a local file, where it is one, for reading at positions from several threads.
+    fn as_file(&self) -> Option<&File> {
+        None
+    }
+}
+
+/// The name of an object: `ab/cd/<file id>`, where ab and cd are the first two bytes of the file id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ObjectName(FileId);
+
+/// A failure of a storage.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no such object.
+    #[error("the storage has no object {name}")]
+    NotFound {
+        /// Its name.
+        name: ObjectName,
+    },
+    /// There is an object of that name.
+    #[error("the storage has an object {name} already")]
+    Exists {
+        /// Its name.
+        name: ObjectName,
+    },
+    /// The storage could not be used.
+    #[error("the storage failed at object {name}")]
+    Io {
+        /// The object.
+        name: ObjectName,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A text that is not the name of an object.
+    #[error("{0:?} is not the name of an object")]
+    NotAName(String),
+    /// The directory of a local storage could not be made.
+    #[error(transparent)]
+    Place(#[from] output::Error),
+}
+
+impl Error {
+    /// What sort of failure this is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NotFound { .. } => Kind::NotFound,
+            Self::Exists { .. } => Kind::Conflict,
+            Self::Io { .. } => Kind::LocalIo,
+            Self::NotAName(_) => Kind::Damaged,
+            Self::Place(error) => error.kind(),
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotFound { .. } => Some("check the path of the storage in the configuration".into()),
+            Self::Place(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+impl ObjectName {
+    /// The name of the object that holds this file.
+    pub const fn of(file: FileId) -> Self {
+        Self(file)
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [first, second, ..] = self.0.as_bytes();
+        write!(f, "{first:02x}/{second:02x}/{}", self.0)
+    }
+}
+
+impl FromStr for ObjectName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong = || Error::NotAName(text.into());
+        let name = text.rsplit('/').next().and_then(|id| id.parse().ok()).map(Self).ok_or_else(wrong)?;
+        if name.to_string() == text { Ok(name) } else { Err(wrong()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_the_file_id_and_nothing_else() {
+        let file: FileId = "01234567-89ab-cdef-0123-456789abcdef".parse().expect("an id");
+        let name = ObjectName::of(file);
+        assert_eq!(name.to_string(), "01/23/01234567-89ab-cdef-0123-456789abcdef");
+        assert_eq!(name.to_string().parse::<ObjectName>().expect("reads"), name);
+        for wrong in [
+            "",
+            "01234567-89ab-cdef-0123-456789abcdef",
+            "01/24/01234567-89ab-cdef-0123-456789abcdef",
+            "../01/23/01234567-89ab-cdef-0123-456789abcdef",
+            "01/23/01234567-89AB-cdef-0123-456789abcdef",
+            "01/23/../../etc/passwd",
+        ] {
+            assert!(wrong.parse::<ObjectName>().is_err(), "{wrong:?}");
+        }
+    }
+}
