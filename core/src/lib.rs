@@ -13,5 +13,10 @@ mod gcm;
 pub mod ids;
 pub mod manifest;
 pub mod registrant;
+pub mod sharing;
+
+#[cfg(test)]
+#[path = "../tests/support/counter_rng.rs"]
+mod counter_rng;
 
 pub use error::{Error, Opaque};
