@@ -42,6 +42,10 @@ pub enum Error {
     Mismatch,
     /// A signature or a secret-dependent check failed.
     Rejected,
+    /// The cipher engine itself failed.
+    Engine,
+    /// An earlier call on the same object failed: it can only be dropped.
+    Spent,
 }
 
 impl fmt::Display for Error {
@@ -59,6 +63,8 @@ impl fmt::Display for Error {
             Self::Duplicate => f.write_str("listed twice"),
             Self::Mismatch => f.write_str("parts do not belong together"),
             Self::Rejected => f.write_str("cryptographic check failed"),
+            Self::Engine => f.write_str("the cipher engine failed"),
+            Self::Spent => f.write_str("used again after it failed"),
         }
     }
 }

@@ -7,6 +7,8 @@ extern crate std;
 
 #[cfg(feature = "std")]
 pub mod api;
+pub mod cipher;
+pub mod container;
 pub mod directory;
 pub mod error;
 mod gcm;
