@@ -1,0 +1,231 @@
+//! What a node keeps: shares, wrapped; access lists, authenticated; and which registration brought them.
+//!
+//! [`ShareStore`] is durable before it answers: what it said is stored survives a crash, and what a crash cut off was
+//! never said. A batch is stored whole or not at all. A deleted key leaves a tombstone for ever, so that an old message
+//! cannot bring it back. Nothing in the cost of a call grows with the number of keys stored.
+//!
+//! The store decides nothing about permissions; it keeps the rules of a key's life (pending, active, tombstone), which
+//! must hold under concurrent calls.
+
+pub mod memory;
+pub mod sqlite;
+
+use eds_core::{
+    api::KeyState,
+    ids::{Epoch, KeyId, NodeId},
+};
+
+/// The SHA-256 digest of a registrant, as `eds_core::registrant` computes it.
+pub type RegistrantDigest = [u8; 32];
+
+/// What a database was made for; written once, by `eds-keystored init`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// The node.
+    pub node: NodeId,
+    /// The canary record: opens with the KEK that the database is written with.
+    pub canary: Vec<u8>,
+    /// The canary of the policy key.
+    pub policy_canary: Vec<u8>,
+}
+
+/// One registration: who, which, and a digest of what.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Registration {
+    /// Who registers.
+    pub registrant: RegistrantDigest,
+    /// The id that the registrant chose.
+    pub id: [u8; 16],
+    /// SHA-256 over the manifests: the same registration has the same content.
+    pub content: [u8; 32],
+    /// Seconds since 1970.
+    pub at: u64,
+}
+
+/// A key to store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewKey {
+    /// The key.
+    pub key: KeyId,
+    /// The generation of its share.
+    pub epoch: Epoch,
+    /// The manifest, as it came.
+    pub manifest: Vec<u8>,
+    /// Its digest.
+    pub manifest_digest: [u8; 32],
+    /// The wrapped share.
+    pub record: Vec<u8>,
+    /// The access list and its HMAC.
+    pub access: StoredAccess,
+}
+
+/// An access list as it is stored, with its HMAC by the token's policy key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredAccess {
+    /// The list, encoded.
+    pub list: Vec<u8>,
+    /// The HMAC.
+    pub mac: Vec<u8>,
+}
+
+/// What is stored of a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredKey {
+    /// The key.
+    pub key: KeyId,
+    /// Where it is in its life.
+    pub state: KeyState,
+    /// Who registered it.
+    pub registrant: RegistrantDigest,
+    /// The digest of its manifest; kept by a tombstone.
+    pub manifest_digest: [u8; 32],
+    /// All but this is wiped when the key is deleted.
+    pub body: Option<StoredBody>,
+}
+
+/// What a tombstone no longer has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredBody {
+    /// The generation of the share.
+    pub epoch: Epoch,
+    /// The manifest.
+    pub manifest: Vec<u8>,
+    /// The wrapped share.
+    pub record: Vec<u8>,
+    /// The access list.
+    pub access: StoredAccess,
+}
+
+/// What became of a registration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Registered {
+    /// All keys were stored, as pending.
+    Stored,
+    /// The same registration came before; these are the states of its keys now, in order.
+    Before(Vec<KeyState>),
+    /// The registrant used this registration id for something else.
+    IdTaken,
+    /// This key exists already, from another registration, and was not touched.
+    KeyExists(KeyId),
+    /// This key was deleted, and cannot come back.
+    KeyDeleted(KeyId),
+}
+
+/// What became of a change to one key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Changed {
+    /// The key is in this state now, as was asked.
+    Done(KeyState),
+    /// There is no such key.
+    Missing,
+    /// Somebody else registered the key.
+    NotRegistrant,
+    /// The key is in this state, from which it cannot go where was asked.
+    Refused(KeyState),
+    /// The key is no longer as the caller saw it.
+    Stale,
+}
+
+/// Keeps the shares of a node. One suite of tests holds for every implementation.
+pub trait ShareStore: Send + Sync {
+    /// What the database was made for.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn origin(&self) -> Result<Origin, StoreError>;
+
+    /// Stores keys as pending: all or none. The same registration again is [`Registered::Before`].
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing was stored then, or all was and the answer got lost: ask again.
+    fn register(&self, registration: &Registration, keys: &[NewKey]) -> Result<Registered, StoreError>;
+
+    /// Reads keys, in order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn read(&self, keys: &[KeyId]) -> Result<Vec<Option<StoredKey>>, StoreError>;
+
+    /// Pending keys become active; active ones stay so. Only for their registrant.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn confirm(&self, keys: &[KeyId], by: &RegistrantDigest, at: u64) -> Result<Vec<Changed>, StoreError>;
+
+    /// Pending keys become tombstones; tombstones stay so. Only for their registrant.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn withdraw(&self, keys: &[KeyId], by: &RegistrantDigest, at: u64) -> Result<Vec<Changed>, StoreError>;
+
+    /// Deletes keys whose access list is still the one that the caller saw: share, access list and manifest are wiped.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn delete(&self, keys: &[(KeyId, StoredAccess)], at: u64) -> Result<Vec<Changed>, StoreError>;
+
+    /// Puts another record, with its manifest, in the place of one that is still the one that the caller saw. For
+    /// re-wrapping under a new KEK, and for refreshed shares.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn replace(&self, key: KeyId, seen: &[u8], new: &Replacement, at: u64) -> Result<Changed, StoreError>;
+
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// What [`ShareStore::replace`] puts in place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Replacement {
+    /// The generation of the share.
+    pub epoch: Epoch,
+    /// The manifest.
+    pub manifest: Vec<u8>,
+    /// Its digest.
+    pub manifest_digest: [u8; 32],
+    /// The wrapped share.
+    pub record: Vec<u8>,
+}
+
+/// The store cannot be used, or did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The database did not do it.
+    #[error("the database {database} failed")]
+    Database {
+        /// Which.
+        database: String,
+        /// What it said.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The database is not what it must be.
+    #[error("the database {database}: {reason}")]
+    Setup {
+        /// Which.
+        database: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the same call may work later without anybody doing anything.
+    pub fn may_pass(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+        match self {
+            Self::Database { source: rusqlite::Error::SqliteFailure(error, _), .. } => {
+                matches!(error.code, DatabaseBusy | DatabaseLocked)
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

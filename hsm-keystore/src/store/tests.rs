@@ -1,0 +1,206 @@
+//! One suite for every [`ShareStore`], and what only a file can show.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use super::{memory::MemoryStore, sqlite::SqliteStore, *};
+
+const ALICE: RegistrantDigest = [1; 32];
+const BOB: RegistrantDigest = [2; 32];
+
+fn origin() -> Origin {
+    Origin { node: NodeId::from_bytes([7; 16]), canary: vec![1, 2, 3], policy_canary: vec![4, 5] }
+}
+
+fn id(number: u8) -> KeyId {
+    KeyId::from_bytes([number; 16])
+}
+
+fn new_key(number: u8) -> NewKey {
+    NewKey {
+        key: id(number),
+        epoch: Epoch::new(0),
+        manifest: vec![number, 1],
+        manifest_digest: [number; 32],
+        record: vec![number, 2],
+        access: StoredAccess { list: vec![number, 3], mac: vec![number, 4] },
+    }
+}
+
+fn registration(registrant: RegistrantDigest, number: u8, content: u8) -> Registration {
+    Registration { registrant, id: [number; 16], content: [content; 32], at: 1_000 }
+}
+
+fn states(store: &dyn ShareStore, keys: &[u8]) -> Vec<Option<KeyState>> {
+    let keys: Vec<_> = keys.iter().map(|number| id(*number)).collect();
+    store.read(&keys).expect("reads").into_iter().map(|found| found.map(|key| key.state)).collect()
+}
+
+fn conforms(store: &dyn ShareStore) {
+    use KeyState::{Active, Pending, Tombstone};
+    store.ping().expect("answers");
+    assert_eq!(store.origin().expect("reads"), origin());
+    assert_eq!(store.read(&[id(1)]).expect("reads"), [None]);
+    assert_eq!(store.read(&[]).expect("reads"), []);
+
+    // What is registered is read back.
+    let first = registration(ALICE, 1, 1);
+    assert_eq!(store.register(&first, &[new_key(1), new_key(2)]).expect("stores"), Registered::Stored);
+    let read = store.read(&[id(2), id(9), id(1)]).expect("reads");
+    let two = StoredKey {
+        key: id(2),
+        state: Pending,
+        registrant: ALICE,
+        manifest_digest: [2; 32],
+        body: Some(StoredBody {
+            epoch: Epoch::new(0),
+            manifest: vec![2, 1],
+            record: vec![2, 2],
+            access: StoredAccess { list: vec![2, 3], mac: vec![2, 4] },
+        }),
+    };
+    assert_eq!(read[0], Some(two));
+    assert_eq!((&read[1], read[2].as_ref().map(|key| key.key)), (&None, Some(id(1))));
+
+    // The same registration is the same success; the id is the registrant's own.
+    let again = store.register(&first, &[new_key(1), new_key(2)]).expect("answers");
+    assert_eq!(again, Registered::Before(vec![Pending, Pending]));
+    let other = store.register(&registration(ALICE, 1, 2), &[new_key(3)]).expect("answers");
+    assert_eq!(other, Registered::IdTaken);
+    assert_eq!(store.register(&registration(BOB, 1, 2), &[new_key(3)]).expect("stores"), Registered::Stored);
+
+    // An existing key is not touched, and the batch it came in is not stored.
+    let clash = store.register(&registration(BOB, 2, 3), &[new_key(4), new_key(1)]).expect("answers");
+    assert_eq!(clash, Registered::KeyExists(id(1)));
+    assert_eq!(states(store, &[1, 4]), [Some(Pending), None]);
+    assert_eq!(store.read(&[id(1)]).expect("reads")[0].as_ref().expect("there").registrant, ALICE);
+    // The refused registration left nothing: its id can be used.
+    assert_eq!(store.register(&registration(BOB, 2, 4), &[new_key(4)]).expect("stores"), Registered::Stored);
+
+    // Only the registrant confirms and withdraws; each key is decided for itself.
+    let keys = [id(1), id(9), id(3)];
+    let confirmed = store.confirm(&keys, &ALICE, 2_000).expect("answers");
+    assert_eq!(confirmed, [Changed::Done(Active), Changed::Missing, Changed::NotRegistrant]);
+    assert_eq!(store.confirm(&[id(1)], &ALICE, 2_001).expect("answers"), [Changed::Done(Active)]);
+    let withdrawn = store.withdraw(&[id(1), id(2), id(3)], &ALICE, 2_002).expect("answers");
+    assert_eq!(withdrawn, [Changed::Refused(Active), Changed::Done(Tombstone), Changed::NotRegistrant]);
+    assert_eq!(store.withdraw(&[id(2)], &ALICE, 2_003).expect("answers"), [Changed::Done(Tombstone)]);
+    assert_eq!(store.confirm(&[id(2)], &ALICE, 2_004).expect("answers"), [Changed::Refused(Tombstone)]);
+    assert_eq!(states(store, &[1, 2, 3]), [Some(Active), Some(Tombstone), Some(Pending)]);
+    let again = store.register(&first, &[new_key(1), new_key(2)]).expect("answers");
+    assert_eq!(again, Registered::Before(vec![Active, Tombstone]));
+
+    // A share is replaced only if it is the one that was seen.
+    let replacement =
+        Replacement { epoch: Epoch::new(1), manifest: vec![8], manifest_digest: [8; 32], record: vec![9, 9] };
+    assert_eq!(store.replace(id(1), &[0], &replacement, 3_000).expect("answers"), Changed::Stale);
+    assert_eq!(store.replace(id(1), &[1, 2], &replacement, 3_001).expect("answers"), Changed::Done(Active));
+    assert_eq!(store.replace(id(9), &[1, 2], &replacement, 3_001).expect("answers"), Changed::Missing);
+    assert_eq!(store.replace(id(2), &[2, 2], &replacement, 3_001).expect("answers"), Changed::Refused(Tombstone));
+    let replaced = store.read(&[id(1)]).expect("reads").remove(0).expect("there");
+    let body = replaced.body.expect("whole");
+    assert_eq!((replaced.manifest_digest, body.epoch, body.record), ([8; 32], Epoch::new(1), vec![9, 9]));
+
+    // A key is deleted only as the caller saw it, wiped, and never comes back.
+    let seen = |number: u8, mac: u8| (id(number), StoredAccess { list: vec![number, 3], mac: vec![number, mac] });
+    let deleted = store.delete(&[seen(1, 9), seen(1, 4), seen(1, 4), seen(9, 4), seen(2, 4)], 4_000).expect("answers");
+    use Changed::{Done, Missing, Refused, Stale};
+    assert_eq!(deleted, [Stale, Done(Tombstone), Refused(Tombstone), Missing, Refused(Tombstone)]);
+    let tombstone = store.read(&[id(1)]).expect("reads").remove(0).expect("there");
+    assert_eq!((tombstone.body, tombstone.manifest_digest, tombstone.registrant), (None, [8; 32], ALICE));
+    let back = store.register(&registration(ALICE, 9, 9), &[new_key(1)]).expect("answers");
+    assert_eq!(back, Registered::KeyDeleted(id(1)));
+
+    // Of registrations of one key at once, one wins.
+    let stored: usize = std::thread::scope(|scope| {
+        let racers: Vec<_> = (100..108)
+            .map(|number| {
+                scope
+                    .spawn(move || store.register(&registration(BOB, number, number), &[new_key(50)]).expect("answers"))
+            })
+            .collect();
+        let won = |result: &Registered| *result == Registered::Stored;
+        racers.into_iter().map(|racer| racer.join().expect("no panic")).filter(won).count()
+    });
+    assert_eq!(stored, 1);
+}
+
+#[test]
+fn the_store_in_memory_conforms() {
+    conforms(&MemoryStore::new(origin()));
+}
+
+#[test]
+fn sqlite_conforms() {
+    let directory = tempfile::tempdir().expect("a directory");
+    conforms(&SqliteStore::create(&directory.path().join("keys.db"), &origin()).expect("made"));
+}
+
+fn made(directory: &Path) -> std::path::PathBuf {
+    let file = directory.join("keys.db");
+    let store = SqliteStore::create(&file, &origin()).expect("made");
+    store.register(&registration(ALICE, 1, 1), &[new_key(1)]).expect("stores");
+    file
+}
+
+#[test]
+fn what_was_answered_is_there_after_a_crash() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("keys.db");
+    let store = SqliteStore::create(&file, &origin()).expect("made");
+    store.register(&registration(ALICE, 1, 1), &[new_key(1)]).expect("stores");
+    // A crash: nothing is closed, and only what is on the disk is left.
+    let copy = directory.path().join("after");
+    fs::create_dir(&copy).expect("made");
+    for entry in fs::read_dir(directory.path()).expect("listed").map(|entry| entry.expect("read")) {
+        if entry.file_name().to_string_lossy().ends_with(".db") || entry.file_name().to_string_lossy().ends_with("-wal")
+        {
+            fs::copy(entry.path(), copy.join(entry.file_name())).expect("copied");
+        }
+    }
+    let after = SqliteStore::open(&copy.join("keys.db")).expect("opens");
+    assert_eq!(states(&after, &[1]), [Some(KeyState::Pending)]);
+}
+
+#[test]
+fn a_database_is_private_made_once_and_of_a_known_kind() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = made(directory.path());
+    for entry in fs::read_dir(directory.path()).expect("listed").map(|entry| entry.expect("read")) {
+        let mode = entry.metadata().expect("read").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", entry.path());
+    }
+    assert!(SqliteStore::create(&file, &origin()).is_err(), "an existing database was made anew");
+    assert_eq!(states(&SqliteStore::open(&file).expect("opens"), &[1]), [Some(KeyState::Pending)]);
+
+    let missing = SqliteStore::open(&directory.path().join("other.db")).err().expect("none").to_string();
+    assert!(missing.contains("eds-keystored init"), "{missing}");
+    let text = directory.path().join("text.db");
+    fs::write(&text, "this is not a database, but it is long enough to look at".repeat(20)).expect("written");
+    assert!(SqliteStore::open(&text).is_err());
+
+    let raw = rusqlite::Connection::open(&file).expect("opens");
+    raw.pragma_update(None, "user_version", 2).expect("set");
+    let newer = SqliteStore::open(&file).err().expect("newer").to_string();
+    assert!(newer.contains("version 2") && newer.contains("use the release"), "{newer}");
+    raw.pragma_update(None, "application_id", 0).expect("set");
+    let foreign = SqliteStore::open(&file).err().expect("foreign").to_string();
+    assert!(foreign.contains("not the database of a key server"), "{foreign}");
+}
+
+#[test]
+fn what_is_deleted_is_not_left_in_the_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("keys.db");
+    let secret = b"a record that must be gone afterwards".repeat(3);
+    let store = SqliteStore::create(&file, &origin()).expect("made");
+    let key = NewKey { record: secret.clone(), ..new_key(1) };
+    store.register(&registration(ALICE, 1, 1), &[key]).expect("stores");
+    let in_file = || {
+        let raw = rusqlite::Connection::open(&file).expect("opens");
+        raw.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("written back");
+        fs::read(&file).expect("read").windows(secret.len()).any(|window| window == secret)
+    };
+    assert!(in_file(), "the test looks in the wrong place");
+    store.delete(&[(id(1), StoredAccess { list: vec![1, 3], mac: vec![1, 4] })], 2).expect("deletes");
+    assert!(!in_file());
+}
