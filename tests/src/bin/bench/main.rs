@@ -1,0 +1,53 @@
+//! `make bench`: speed and size of the release build beside other programs, on this machine, in this run.
+//!
+//! Processor time is comparable between machines and loads, time on the clock is not: trust the ratios. Peers run
+//! alternately with ours, and each value is a median. Arguments choose groups of rows: payload, cold, fetch.
+
+mod cold;
+mod fetch;
+mod measure;
+mod payload;
+mod table;
+mod tang;
+
+use std::{path::Path, process::ExitCode};
+
+use eds_tests::{Outcome, binaries, cluster::Cluster, give_up};
+use tempfile::TempDir;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            eprintln!("bench: {trouble}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Outcome {
+    if cfg!(debug_assertions) {
+        give_up!("this is a debug build, whose speed says nothing: run `make bench`");
+    }
+    let chosen: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = |group: &str| chosen.is_empty() || chosen.iter().any(|choice| choice == group);
+    let memory = Path::new("/dev/shm");
+    let folder = TempDir::with_prefix_in("eds-bench-", if memory.is_dir() { memory } else { Path::new("/tmp") })?;
+    let cluster = Cluster::of_three()?;
+    let user = cluster.user("Bench")?;
+
+    let mut rows = Vec::new();
+    if wanted("payload") {
+        eprintln!("500 MB: eds, cp, openssl and age in turns …");
+        rows.extend(payload::rows(&user, folder.path())?);
+    }
+    if wanted("cold") {
+        eprintln!("0.5 MB from a cold start: eds and clevis in turns …");
+        rows.extend(cold::rows(&user, folder.path())?);
+    }
+    if wanted("fetch") {
+        eprintln!("one key 2-of-3: three good nodes, and one that is 2 s late, in turns …");
+        rows.extend(fetch::rows()?);
+    }
+    table::publish(&rows, &binaries::source_root().join("target/bench.json"))
+}
