@@ -6,6 +6,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::OnceLock,
 };
 
 use crate::{Outcome, Trouble, binaries, give_up, pki::CredentialFiles, trouble::During as _};
@@ -104,6 +105,7 @@ impl User {
     /// When it cannot be started.
     pub fn eds_fed<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I, input: &[u8]) -> Outcome<Run> {
         let mut command = self.command(arguments);
+        tell(&command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().during("starting eds")?;
         let mut pipe = child.stdin.take().ok_or_else(|| Trouble::new("no standard input"))?;
@@ -125,11 +127,32 @@ impl User {
     }
 }
 
+/// Has every command that is run to its end from now on told to `watcher` first, as one line.
+pub fn watch(watcher: fn(&str)) {
+    // The first watcher stays: there is one story in a process.
+    let _ = WATCHER.set(watcher);
+}
+
+static WATCHER: OnceLock<fn(&str)> = OnceLock::new();
+
+fn tell(command: &Command) {
+    if let Some(watcher) = WATCHER.get() {
+        let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        watcher(&command.get_args().fold(program, |line, argument| line + " " + &quoted(&argument.to_string_lossy())));
+    }
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_alphanumeric() || "-_./:=@,+".contains(letter);
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{word}'") }
+}
+
 /// Runs a command to its end.
 ///
 /// # Errors
 /// When it cannot be started.
 pub fn run(command: &mut Command) -> Outcome<Run> {
+    tell(command);
     Ok(Run::of(command.output().during(format_args!("starting {}", command.get_program().to_string_lossy()))?))
 }
 
