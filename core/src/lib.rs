@@ -15,6 +15,8 @@ mod gcm;
 pub mod ids;
 pub mod manifest;
 pub mod registrant;
+mod scalar;
+pub mod sealing;
 pub mod sharing;
 
 #[cfg(test)]

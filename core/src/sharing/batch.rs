@@ -14,9 +14,8 @@ use zeroize::Zeroizing;
 use super::{
     ShareFault, ShareRecord, check_commitments, check_digest,
     pedersen::{commit, decode_point, times_index},
-    secret::scalar_from_bytes,
 };
-use crate::{ids::ShareIndex, manifest::Manifest};
+use crate::{ids::ShareIndex, manifest::Manifest, scalar};
 
 /// A share of a batch that was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,8 +66,8 @@ fn combination_holds<R: CryptoRng + ?Sized>(pairs: &[(&Manifest, &ShareRecord)],
         let mut weight = [0u8; 16];
         rng.fill_bytes(&mut weight);
         let scalar = Scalar::from(u128::from_be_bytes(weight));
-        *value += scalar * *scalar_from_bytes(record.share.value())?;
-        *blinder += scalar * *scalar_from_bytes(record.share.blinder())?;
+        *value += scalar * *scalar::from_bytes(record.share.value())?;
+        *blinder += scalar * *scalar::from_bytes(record.share.blinder())?;
         let coefficients = terms.entry(record.index()).or_default();
         if coefficients.len() < manifest.commitments.len() {
             coefficients.resize_with(manifest.commitments.len(), Vec::new);

@@ -4,8 +4,8 @@ use core::fmt;
 
 use subtle::ConstantTimeEq;
 
-use super::{ShareRecord, pedersen, secret::scalar_from_bytes};
-use crate::manifest::Manifest;
+use super::{ShareRecord, pedersen};
+use crate::{manifest::Manifest, scalar};
 
 /// What is wrong with a share.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,8 +67,8 @@ pub fn check_digest(manifest: &Manifest, record: &ShareRecord) -> Result<(), Sha
 /// # Errors
 /// [`ShareFault::OffPolynomial`], [`ShareFault::BadCommitments`].
 pub fn check_commitments(manifest: &Manifest, record: &ShareRecord) -> Result<(), ShareFault> {
-    let value = scalar_from_bytes(record.share.value()).ok_or(ShareFault::OffPolynomial)?;
-    let blinder = scalar_from_bytes(record.share.blinder()).ok_or(ShareFault::OffPolynomial)?;
+    let value = scalar::from_bytes(record.share.value()).ok_or(ShareFault::OffPolynomial)?;
+    let blinder = scalar::from_bytes(record.share.blinder()).ok_or(ShareFault::OffPolynomial)?;
     let expected = pedersen::commitment_at(manifest, record.index()).map_err(|_| ShareFault::BadCommitments)?;
     let found = pedersen::commit(&value, &blinder).map_err(|_| ShareFault::BadCommitments)?;
     if found == expected { Ok(()) } else { Err(ShareFault::OffPolynomial) }

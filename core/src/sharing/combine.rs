@@ -12,12 +12,11 @@ use vsss_rs::{
 };
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{
-    FileSecret, ShareFault, ShareRecord, check_commitments, check_digest, pedersen, secret::scalar_from_bytes,
-};
+use super::{FileSecret, ShareFault, ShareRecord, check_commitments, check_digest, pedersen};
 use crate::{
     ids::{Epoch, KeyId, ShareIndex},
     manifest::Manifest,
+    scalar,
 };
 
 /// A share that was refused, by the number of its node.
@@ -139,7 +138,7 @@ fn faults(records: &[ShareRecord], check: impl Fn(&ShareRecord) -> Result<(), Sh
 fn interpolate(records: &[ShareRecord]) -> Option<(Zeroizing<Scalar>, Zeroizing<Scalar>)> {
     if let [only] = records {
         // 1 of n: every share is the secret itself. `vsss-rs` asks for two shares at least.
-        return Some((scalar_from_bytes(only.share.value())?, scalar_from_bytes(only.share.blinder())?));
+        return Some((scalar::from_bytes(only.share.value())?, scalar::from_bytes(only.share.blinder())?));
     }
     let mut values = Wiped(Vec::with_capacity(records.len()));
     let mut blinders = Wiped(Vec::with_capacity(records.len()));
@@ -162,8 +161,8 @@ fn opens(manifest: &Manifest, value: &Scalar, blinder: &Scalar) -> bool {
 
 fn vsss_shares(record: &ShareRecord) -> Option<(VsssShare, VsssShare)> {
     let index = IdentifierPrimeField(Scalar::from(u32::from(record.index().value())));
-    let value = scalar_from_bytes(record.share.value())?;
-    let blinder = scalar_from_bytes(record.share.blinder())?;
+    let value = scalar::from_bytes(record.share.value())?;
+    let blinder = scalar::from_bytes(record.share.blinder())?;
     Some((
         VsssShare::with_identifier_and_value(index, IdentifierPrimeField(*value)),
         VsssShare::with_identifier_and_value(index, IdentifierPrimeField(*blinder)),

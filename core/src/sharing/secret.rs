@@ -2,15 +2,12 @@
 
 use core::fmt;
 
-use p256::{
-    FieldBytes, Scalar,
-    elliptic_curve::group::ff::{FromUniformBytes, PrimeField},
-};
+use p256::Scalar;
 use rand_core::CryptoRng;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::Error;
+use crate::{Error, scalar};
 
 /// A uniformly random element of the P-256 scalar field. Wiped on drop.
 pub struct FileSecret(Scalar);
@@ -18,7 +15,7 @@ pub struct FileSecret(Scalar);
 impl FileSecret {
     /// A fresh secret.
     pub fn random<R: CryptoRng + ?Sized>(rng: &mut R) -> Self {
-        Self(*random_scalar(rng))
+        Self(*scalar::random(rng))
     }
 
     /// The secret with these big-endian bytes.
@@ -26,12 +23,12 @@ impl FileSecret {
     /// # Errors
     /// [`Error::OutOfRange`] for a number that is not below the order of the group.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, Error> {
-        scalar_from_bytes(bytes).map(|scalar| Self(*scalar)).ok_or(Error::OutOfRange)
+        scalar::from_bytes(bytes).map(|scalar| Self(*scalar)).ok_or(Error::OutOfRange)
     }
 
     /// The 32 big-endian bytes of the secret.
     pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
-        scalar_to_bytes(&self.0)
+        scalar::to_bytes(&self.0)
     }
 
     pub(super) fn scalar(&self) -> &Scalar {
@@ -68,23 +65,4 @@ impl fmt::Debug for FileSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("FileSecret(<redacted>)")
     }
-}
-
-/// A uniform scalar: 512 random bits, reduced. The bias is below 2⁻²⁵⁵, and no source can make it loop.
-pub(super) fn random_scalar<R: CryptoRng + ?Sized>(rng: &mut R) -> Zeroizing<Scalar> {
-    let mut wide = Zeroizing::new([0u8; 64]);
-    rng.fill_bytes(&mut *wide);
-    Zeroizing::new(Scalar::from_uniform_bytes(&wide))
-}
-
-/// The scalar with these big-endian bytes, if they are below the order of the group.
-pub(super) fn scalar_from_bytes(bytes: &[u8; 32]) -> Option<Zeroizing<Scalar>> {
-    let mut repr = FieldBytes::from(*bytes);
-    let scalar = Option::<Scalar>::from(Scalar::from_repr(repr)).map(Zeroizing::new);
-    repr.zeroize();
-    scalar
-}
-
-pub(super) fn scalar_to_bytes(scalar: &Scalar) -> Zeroizing<[u8; 32]> {
-    Zeroizing::new(scalar.to_repr().into())
 }

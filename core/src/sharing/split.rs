@@ -8,14 +8,12 @@ use p256::Scalar;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::{
-    FileSecret, Share, ShareRecord, pedersen,
-    secret::{random_scalar, scalar_to_bytes},
-};
+use super::{FileSecret, Share, ShareRecord, pedersen};
 use crate::{
     Error,
     ids::{ClusterId, Epoch, KeyId, MAX_NODES, MAX_THRESHOLD, ShareIndex, Threshold},
     manifest::Manifest,
+    scalar,
 };
 
 /// What a secret is split for.
@@ -49,7 +47,7 @@ pub fn split<R: CryptoRng + ?Sized>(
     let nodes = sorted_nodes(params)?;
     let needed = usize::from(params.threshold.needed());
     let values = Polynomial::random(secret.scalar(), needed, rng);
-    let blinders = Polynomial::random(&*random_scalar(rng), needed, rng);
+    let blinders = Polynomial::random(&*scalar::random(rng), needed, rng);
 
     let mut manifest = Manifest {
         key: params.key,
@@ -92,7 +90,7 @@ impl Polynomial {
             *first = *constant;
         }
         for slot in slots {
-            *slot = *random_scalar(rng);
+            *slot = *scalar::random(rng);
         }
         Self { coefficients, length }
     }
@@ -109,7 +107,7 @@ impl Polynomial {
         for coefficient in self.coefficients().rev() {
             *value = *value * x + coefficient;
         }
-        scalar_to_bytes(&value)
+        scalar::to_bytes(&value)
     }
 }
 

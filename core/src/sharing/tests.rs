@@ -11,16 +11,13 @@ use vsss_rs::{
     pedersen::PedersenOptions,
 };
 
-use super::{
-    pedersen,
-    secret::{random_scalar, scalar_from_bytes, scalar_to_bytes},
-    *,
-};
+use super::{pedersen, *};
 use crate::{
     Error,
     counter_rng::CounterRng,
     ids::{ClusterId, Threshold},
     manifest::{Manifest, Point},
+    scalar,
 };
 
 type VsssShare = DefaultShare<IdentifierPrimeField<Scalar>, IdentifierPrimeField<Scalar>>;
@@ -94,9 +91,9 @@ proptest! {
             .collect();
         prop_assert!(same(&combine(&manifest, &chosen).expect("combines"), &secret));
         let points: Vec<_> = chosen.iter()
-            .map(|record| (record.index().value(), *scalar_from_bytes(record.share.value()).expect("in the field")))
+            .map(|record| (record.index().value(), *scalar::from_bytes(record.share.value()).expect("in the field")))
             .collect();
-        prop_assert_eq!(&*scalar_to_bytes(&interpolate_at_zero(&points)), &*secret.to_bytes());
+        prop_assert_eq!(&*scalar::to_bytes(&interpolate_at_zero(&points)), &*secret.to_bytes());
         for record in &records {
             prop_assert_eq!(check_digest(&manifest, record), Ok(()));
             prop_assert_eq!(check_commitments(&manifest, record), Ok(()));
@@ -112,9 +109,9 @@ proptest! {
         // shares and the value at 0 are m points, and any m points are on one.
         let mut points: Vec<_> = order.iter().take(usize::from(needed) - 1)
             .map(|number| records.iter().find(|record| record.index().value() == *number).expect("has it"))
-            .map(|record| (record.index().value(), *scalar_from_bytes(record.share.value()).expect("in the field")))
+            .map(|record| (record.index().value(), *scalar::from_bytes(record.share.value()).expect("in the field")))
             .collect();
-        let other = *random_scalar(&mut CounterRng::new("another secret"));
+        let other = *scalar::random(&mut CounterRng::new("another secret"));
         let free = (1..=u16::MAX).find(|x| points.iter().all(|(known, _)| known != x)).expect("there is one");
         // Solve for the value at a further point that makes the secret `other`, and see that it does.
         points.push((free, Scalar::ZERO));
@@ -182,7 +179,7 @@ fn split_by_vsss(needed: u8, numbers: &[u16], label: &str) -> (FileSecret, Manif
         .map(|(number, (value, blinder))| ShareRecord {
             key,
             epoch,
-            share: Share::new(index(*number), *scalar_to_bytes(&value.value.0), *scalar_to_bytes(&blinder.value.0)),
+            share: Share::new(index(*number), *scalar::to_bytes(&value.value.0), *scalar::to_bytes(&blinder.value.0)),
         })
         .collect();
     let commitments = result.pedersen_verifier_set().iter().skip(2);
@@ -204,7 +201,7 @@ fn the_largest_scheme_works() {
     let numbers: Vec<u16> = (1..=32).map(|n| n * 2000).collect();
     let (secret, manifest, records) = split_among(16, &numbers, "largest");
     assert!(same(&combine(&manifest, &records[16..]).expect("combines"), &secret));
-    let values: Vec<_> = records.iter().map(|r| scalar_from_bytes(r.share.value()).expect("in the field")).collect();
+    let values: Vec<_> = records.iter().map(|r| scalar::from_bytes(r.share.value()).expect("in the field")).collect();
     let shares: Vec<_> = records
         .iter()
         .zip(&values)
@@ -341,8 +338,8 @@ fn two_wrong_shares_do_not_cancel_out() {
     for (manifest, (change, (_, _, shares))) in manifests.iter_mut().zip([Scalar::ONE, -Scalar::ONE].iter().zip(&keys))
     {
         let record = &shares[0];
-        let value = *scalar_from_bytes(record.share.value()).expect("in the field") + change;
-        let share = Share::new(record.index(), *scalar_to_bytes(&value), *record.share.blinder());
+        let value = *scalar::from_bytes(record.share.value()).expect("in the field") + change;
+        let share = Share::new(record.index(), *scalar::to_bytes(&value), *record.share.blinder());
         records.push(ShareRecord { key: record.key, epoch: record.epoch, share });
         manifest.shares[0].1 = records.last().expect("just pushed").digest();
     }
