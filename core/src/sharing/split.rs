@@ -47,7 +47,7 @@ pub fn split<R: CryptoRng + ?Sized>(
     let nodes = sorted_nodes(params)?;
     let needed = usize::from(params.threshold.needed());
     let values = Polynomial::random(secret.scalar(), needed, rng);
-    let blinders = Polynomial::random(&*scalar::random(rng), needed, rng);
+    let blinders = Polynomial::random(&scalar::random(rng), needed, rng);
 
     let mut manifest = Manifest {
         key: params.key,

@@ -391,3 +391,23 @@ fn the_digest_of_a_share_is_as_documented() {
     bytes.extend([0xbb; 32]);
     assert_eq!(record.digest(), <[u8; 32]>::from(Sha256::digest(&bytes)));
 }
+
+/// HKDF (RFC 5869) written out over HMAC, one block.
+#[test]
+fn input_keys_are_derived_as_documented() {
+    use hmac::{Hmac, KeyInit, Mac};
+    let secret = FileSecret::from_bytes(&[0x21; 32]).expect("in the field");
+    let key = KeyId::from_bytes([0x42; 16]);
+    let hmac = |key: &[u8], text: &[u8]| {
+        Hmac::<sha2::Sha512>::new_from_slice(key).expect("any length").chain_update(text).finalize().into_bytes()
+    };
+    let prk = hmac(&[0; 64], &[0x21; 32]);
+    let expected = hmac(&prk, &[&b"eds/v1/image\0"[..], key.as_bytes(), &[1]].concat());
+    assert_eq!(secret.input_key("image", key).as_bytes()[..], expected[..32]);
+    assert_ne!(secret.input_key("private", key).as_bytes(), secret.input_key("image", key).as_bytes());
+    assert_ne!(
+        secret.input_key("image", KeyId::from_bytes([0x43; 16])).as_bytes(),
+        secret.input_key("image", key).as_bytes()
+    );
+    assert!(FileSecret::from_bytes(&[0xff; 32]).is_err(), "a secret has one encoding");
+}

@@ -6,14 +6,14 @@ use rand_core::{TryCryptoRng, TryRng};
 use sha2::{Digest, Sha256};
 
 /// Gives the same bytes for the same seed, on every machine.
-pub struct CounterRng {
+pub(crate) struct CounterRng {
     seed: [u8; 32],
     counter: u64,
 }
 
 impl CounterRng {
     /// The source that this label names.
-    pub fn new(label: &str) -> Self {
+    pub(crate) fn new(label: &str) -> Self {
         Self { seed: Sha256::digest(label).into(), counter: 0 }
     }
 }
