@@ -179,18 +179,18 @@ impl Node {
         self.running()?.resume()
     }
 
-    /// Changes the share of a key as an operator could who has the database and the PIN, so that the node answers with
-    /// a share that is well sealed and wrong. The node is stopped for it and started again if it ran.
+    /// Changes every share that the node holds, as an operator could who has the database and the PIN, so that the node
+    /// answers with shares that are well sealed and wrong. The node is stopped for it and started again if it ran.
     ///
     /// # Errors
-    /// When the share is not there.
-    pub fn damage(&mut self, key: &str) -> Outcome {
+    /// When the node holds no share.
+    pub fn damage(&mut self) -> Outcome {
         let ran = self.process.is_some();
         if ran {
             self.stop()?;
         }
         let mut command = Command::new(binaries::find("eds-testbed-damage")?);
-        command.arg(self.config()).arg(key).env("SOFTHSM2_CONF", self.token_settings());
+        command.arg(self.config()).env("SOFTHSM2_CONF", self.token_settings());
         user::run(&mut command)?.success().during(format_args!("damaging node {}", self.number))?;
         if ran { self.start() } else { Ok(()) }
     }

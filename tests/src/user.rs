@@ -201,6 +201,11 @@ impl Run {
         Ok(self)
     }
 
+    /// The first word of standard output: the id that `eds register` printed.
+    pub fn id(&self) -> String {
+        self.text().split_whitespace().next().unwrap_or_default().to_owned()
+    }
+
     /// Standard output as text without the end of its last line.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
@@ -223,4 +228,6 @@ pub mod exit {
     pub const LOCAL_IO: i32 = 7;
     /// Exists already.
     pub const CONFLICT: i32 = 8;
+    /// Input that this release cannot process.
+    pub const UNSUPPORTED: i32 = 9;
 }

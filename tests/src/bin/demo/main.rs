@@ -64,7 +64,7 @@ fn story(tell: &mut Narrator) -> Outcome {
     tell.chapter("Register: separate, encrypt, split the key, store");
     let registered = alice.eds(["register", "scan.dcm"])?.success()?;
     tell.output(&registered);
-    let id = registered.text().split_whitespace().next().unwrap_or_default().to_owned();
+    let id = registered.id();
     look_for_the_patient(tell, &alice)?;
 
     tell.chapter("One key server is gone");
@@ -87,10 +87,10 @@ fn story(tell: &mut Narrator) -> Outcome {
     cluster.node(2)?.start()?;
     cluster.node(3)?.start()?;
     tell.say(
-        "All three run again. Somebody with the database and the PIN of key server 1 changes its share. Key server 3 has \
+        "All three run again. Somebody with the database and the PIN of key server 1 changes its shares. Key server 3 has \
          a slow line today, so the wrong share is looked at.",
     );
-    cluster.node(1)?.damage(&id)?;
+    cluster.node(1)?.damage()?;
     cluster.node(3)?.relay()?.delay_answers(Duration::from_millis(700));
     let warned = alice.eds(["retrieve", &id, "--restore", "-o", "again.dcm"])?.success()?;
     tell.output(&warned);
