@@ -6,6 +6,10 @@
 //! rising order.
 
 use heapless::Vec;
+use p256::ecdsa::{
+    SigningKey, VerifyingKey,
+    signature::{Signer, Verifier},
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -74,7 +78,7 @@ pub struct Origin {
     pub device: DeviceId,
     /// Rises with every bundle of the device.
     pub counter: u64,
-    /// ECDSA P-256 with SHA-256 over the manifest digest.
+    /// ECDSA P-256 with SHA-256 of the device, the message being the 32 bytes of [`Manifest::digest`].
     pub signature: Signature,
 }
 
@@ -198,6 +202,29 @@ impl Manifest {
         hash.finalize().into()
     }
 
+    /// Says which device made the key, and signs that with the device's key. `counter` must be higher than in any manifest
+    /// that this device signed before.
+    pub fn sign_origin(&mut self, device: DeviceId, counter: u64, key: &SigningKey) {
+        // The digest covers device and counter, so they are set before it is taken.
+        self.origin = Some(Origin { device, counter, signature: Signature([0; 64]) });
+        let signature: p256::ecdsa::Signature = key.sign(&self.digest());
+        self.origin = Some(Origin { device, counter, signature: Signature(signature.to_bytes().into()) });
+    }
+
+    /// Checks that the device with this public key signed the manifest, and returns the counter that it used. That the
+    /// counter is new is for the caller to see.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] when the manifest names no device, [`Error::Malformed`] for a bad key, [`Error::Rejected`] when
+    /// the signature is not that device's.
+    pub fn verify_origin(&self, key: &Point) -> Result<u64, Error> {
+        let origin = self.origin.as_ref().ok_or(Error::Mismatch)?;
+        let key = VerifyingKey::from_sec1_bytes(&key.0).map_err(|_| Error::Malformed)?;
+        let signature = p256::ecdsa::Signature::from_slice(&origin.signature.0).map_err(|_| Error::Rejected)?;
+        key.verify(&self.digest(), &signature).map_err(|_| Error::Rejected)?;
+        Ok(origin.counter)
+    }
+
     /// The digest that the share of this node must have.
     pub fn share_digest(&self, index: ShareIndex) -> Option<&[u8; 32]> {
         self.shares.iter().find(|(number, _)| *number == index).map(|(_, digest)| digest)
@@ -299,5 +326,27 @@ mod tests {
         let mut recounted = signed.clone();
         recounted.origin.as_mut().expect("has one").counter = 1;
         assert_ne!(signed.digest(), recounted.digest());
+    }
+
+    #[test]
+    fn only_the_device_that_signed_is_believed() {
+        let key = SigningKey::from_slice(&[7; 32]).expect("in the field");
+        let public = crate::directory::compressed(key.verifying_key());
+        let mut manifest = sample(2, 3, false);
+        assert_eq!(manifest.verify_origin(&public), Err(Error::Mismatch));
+        manifest.sign_origin(DeviceId::from_bytes([0x33; 16]), 9, &key);
+        assert_eq!(manifest.verify_origin(&public), Ok(9));
+        let other = SigningKey::from_slice(&[8; 32]).expect("in the field");
+        let stranger = crate::directory::compressed(other.verifying_key());
+        assert_eq!(manifest.verify_origin(&stranger), Err(Error::Rejected));
+        let mut recounted = manifest.clone();
+        recounted.origin.as_mut().expect("has one").counter = 10;
+        assert_eq!(recounted.verify_origin(&public), Err(Error::Rejected));
+        let mut moved = manifest.clone();
+        moved.origin.as_mut().expect("has one").device = DeviceId::from_bytes([0x34; 16]);
+        assert_eq!(moved.verify_origin(&public), Err(Error::Rejected));
+        let mut reshared = manifest;
+        reshared.shares[0].1[0] ^= 1;
+        assert_eq!(reshared.verify_origin(&public), Err(Error::Rejected));
     }
 }
