@@ -12,6 +12,7 @@ pub mod pin;
 pub mod pkcs11;
 pub mod record;
 pub mod self_test;
+pub mod transport;
 
 use std::fmt;
 

@@ -21,9 +21,11 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Held {
     keys: HashMap<KeyId, StoredKey>,
-    /// Content digest and keys of each registration.
-    registrations: HashMap<(RegistrantDigest, [u8; 16]), ([u8; 32], Vec<KeyId>)>,
+    registrations: HashMap<(RegistrantDigest, [u8; 16]), Content>,
 }
+
+/// The content digest of a registration and its keys.
+type Content = ([u8; 32], Vec<KeyId>);
 
 impl MemoryStore {
     /// An empty store.

@@ -1,0 +1,86 @@
+//! Making a node: its keys in the token, its database and its identity file; all of it or nothing.
+
+use std::{fs, path::PathBuf};
+
+use eds_core::ids::NodeId;
+
+use crate::{
+    config::Config,
+    hsm::{
+        HsmError,
+        memory::random,
+        pkcs11::{self, Ceremony, Pkcs11Hsm},
+        self_test::{make_canary, make_policy_canary},
+    },
+    identity::{Identity, IdentityError},
+    store::{Origin, StoreError, sqlite::SqliteStore},
+};
+
+/// A node that was made.
+#[derive(Clone, Debug)]
+pub struct NewNode {
+    /// Its identity, as the identity file has it.
+    pub identity: Identity,
+    /// What was made in the token.
+    pub keys: Ceremony,
+}
+
+/// A node that could not be made; nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CeremonyError {
+    /// There is a node here already.
+    #[error(
+        "{file} exists already, and nothing was changed\nhint: a node is made once; move its files away to make another"
+    )]
+    Exists {
+        /// The file that exists.
+        file: PathBuf,
+    },
+    /// The token.
+    #[error(transparent)]
+    Hsm(#[from] HsmError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The identity file.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+/// Makes the keys, the database and the identity file of a node.
+///
+/// # Errors
+/// [`CeremonyError`]; keys and files that were made before the error are taken back.
+pub fn make_node(config: &Config) -> Result<NewNode, CeremonyError> {
+    for file in [&config.identity, &config.store] {
+        if file.exists() {
+            return Err(CeremonyError::Exists { file: file.clone() });
+        }
+    }
+    let keys = pkcs11::create_keys(&config.hsm)?;
+    match complete(config, &keys) {
+        Ok(identity) => Ok(NewNode { identity, keys }),
+        Err(error) => {
+            keys.take_back(&config.hsm);
+            Err(error)
+        }
+    }
+}
+
+fn complete(config: &Config, keys: &Ceremony) -> Result<Identity, CeremonyError> {
+    let hsm = Pkcs11Hsm::open(&config.hsm)?;
+    let identity = Identity::new(NodeId::from_bytes(*random()?), keys.transport);
+    let origin = Origin {
+        node: identity.node,
+        canary: make_canary(&hsm, identity.node)?,
+        policy_canary: make_policy_canary(&hsm, identity.node)?.to_vec(),
+    };
+    drop(SqliteStore::create(&config.store, &origin)?);
+    // The identity file comes last: where it is, there is a whole node.
+    if let Err(error) = identity.create(&config.identity) {
+        let _ = fs::remove_file(&config.store);
+        return Err(error.into());
+    }
+    Ok(identity)
+}

@@ -1,0 +1,124 @@
+//! From a configuration to a node, by way of every check that must hold before it serves.
+//!
+//! `serve` refuses to start when one fails; `check` prints them all.
+
+use std::{fs, path::Path, sync::Arc};
+
+use eds_core::directory::{self, Directory};
+
+use crate::{
+    config::Config,
+    hex,
+    hsm::{
+        Hsm,
+        pkcs11::Pkcs11Hsm,
+        self_test::{Check, belongs, described, operations},
+    },
+    identity::Identity,
+    node::{Node, SystemClock},
+    store::{ShareStore, sqlite::SqliteStore},
+};
+
+/// What was found, and the node if nothing is wrong.
+pub struct Startup {
+    /// Every check, in the order in which it was made.
+    pub checks: Vec<Check>,
+    /// The node, when every check holds.
+    pub node: Option<Node>,
+}
+
+/// Opens token, store and directory of a node, and checks that they work and belong together.
+pub fn start(config: &Config) -> Startup {
+    let mut checks = Vec::new();
+    let node = assemble(config, &mut checks);
+    let holds = checks.iter().all(|check| check.outcome.is_ok());
+    Startup { checks, node: node.filter(|_| holds) }
+}
+
+fn assemble(config: &Config, checks: &mut Vec<Check>) -> Option<Node> {
+    let identity =
+        taken(checks, "identity", Identity::load(&config.identity), |identity| format!("node {}", identity.node));
+    let directory = directory(config, checks);
+    let hsm = taken(checks, "token", Pkcs11Hsm::open(&config.hsm), |hsm| {
+        format!("{:?}: {}", config.hsm.token, hsm.description())
+    });
+    if let Some(hsm) = &hsm {
+        checks.extend(operations(hsm));
+    }
+    let store = taken(checks, "database", SqliteStore::open(&config.store), |_| config.store.display().to_string());
+    let (identity, hsm, store) = (identity?, hsm?, store?);
+    checks.push(Check::of(
+        "transport key of the identity file",
+        hsm.transport_key() == identity.transport_key,
+        hex::encode(&directory::key_fingerprint(&identity.transport_key)),
+        "is not the one in the token: identity file and token belong to different nodes",
+    ));
+    if let Some(origin) = taken(checks, "node of the database", store.origin(), |origin| origin.node.to_string()) {
+        checks.push(Check::of(
+            "database and identity file",
+            origin.node == identity.node,
+            "belong to the same node",
+            "belong to different nodes",
+        ));
+        checks.extend(belongs(&hsm, origin.node, origin.canary, &origin.policy_canary));
+    }
+    let directory = directory?;
+    let number = entry(&directory, &identity, checks)?;
+    Some(Node::new(identity.node, number, directory, Arc::new(hsm), Arc::new(store), Arc::new(SystemClock)))
+}
+
+/// Reads and verifies the cluster directory.
+fn directory(config: &Config, checks: &mut Vec<Check>) -> Option<Directory> {
+    let read = || {
+        let name = config.cluster.directory.display();
+        let bytes = read_bounded(&config.cluster.directory, directory::MAX_BYTES)
+            .map_err(|error| format!("{name}: cannot be read ({error}); copy it from `eds cluster sign`"))?;
+        Directory::verify(&bytes, &config.cluster.fingerprint).map_err(|error| match error {
+            eds_core::Error::Mismatch => format!("{name}: is of another cluster than cluster.fingerprint says"),
+            error => format!("{name}: {error}"),
+        })
+    };
+    let outcome = read();
+    let found = |directory: &Directory| {
+        format!("{:?}, version {}, {} nodes", directory.name, directory.version, directory.nodes.len())
+    };
+    checks.push(Check { what: "cluster directory", outcome: outcome.as_ref().map(found).map_err(Clone::clone) });
+    outcome.ok()
+}
+
+/// Finds this node in the directory.
+fn entry(directory: &Directory, identity: &Identity, checks: &mut Vec<Check>) -> Option<eds_core::ids::ShareIndex> {
+    let what = "entry in the cluster directory";
+    let Some(entry) = directory.nodes.iter().find(|node| node.id == identity.node) else {
+        let reason =
+            "this node is not in it; officers add its identity file with `eds cluster add` and sign".to_owned();
+        checks.push(Check { what, outcome: Err(reason) });
+        return None;
+    };
+    checks.push(Check::of(
+        what,
+        entry.transport_key == identity.transport_key,
+        format!("number {}, {}", entry.number, entry.url),
+        "has another transport key: the node was initialised again since it was added",
+    ));
+    Some(entry.number)
+}
+
+fn taken<T, E: std::error::Error>(
+    checks: &mut Vec<Check>,
+    what: &'static str,
+    result: Result<T, E>,
+    found: impl FnOnce(&T) -> String,
+) -> Option<T> {
+    let outcome = result.as_ref().map(found).map_err(|error| described(error));
+    checks.push(Check { what, outcome });
+    result.ok()
+}
+
+fn read_bounded(file: &Path, most: usize) -> std::io::Result<Vec<u8>> {
+    let length = fs::metadata(file)?.len();
+    if length > most as u64 {
+        return Err(std::io::Error::other("it is too long"));
+    }
+    fs::read(file)
+}
