@@ -1,11 +1,28 @@
 //! The EDS key server: one of n nodes that hold the shares of keys.
 //!
-//! Rooms, by the first word of what they hold: [`hsm`] (the token; the only place that speaks PKCS#11), [`policy`]
-//! (permissions, access lists, decisions; pure).
+//! Rooms, by the first word of what they hold:
+//! - [`api`]: the HTTP API; its bodies are in `eds_core::api`;
+//! - [`authn`]: who asks, from what the connection proved;
+//! - [`policy`]: permissions, access lists, decisions; pure;
+//! - [`hsm`]: the token, and the only place that speaks PKCS#11;
+//! - [`store`]: wrapped shares and authenticated access lists, in SQLite;
+//! - [`node`]: all of them together, and the checks before a node serves;
+//! - [`server`]: TLS, connections and limits;
+//! - [`config`], [`identity`]: the files of a node; [`ceremony`]: making a node.
+//!
+//! What is assumed of an adversary: who steals the disk has no share without the token; who writes the database can
+//! neither read a share, nor change who may read it; who sees the network sees traffic; who has another certificate has
+//! the rights of that name. Who controls the running process sees the shares that it releases meanwhile, and no others.
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod authn;
+pub mod ceremony;
 pub mod config;
 pub mod hex;
 pub mod hsm;
+pub mod identity;
+pub mod node;
 pub mod policy;
+pub mod server;
 pub mod store;

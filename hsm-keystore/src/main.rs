@@ -1,2 +1,172 @@
-//! Placeholder.
-fn main() {}
+//! `eds-keystored`: makes a node, checks it, runs it.
+//!
+//! Data goes to standard output, the log to standard error (`EDS_LOG` chooses what, as in `EDS_LOG=debug`). Exit status:
+//! 0 done, 1 refused or failed, 2 wrong use.
+#![forbid(unsafe_code)]
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use clap::{Parser, Subcommand};
+use eds_keystore::{
+    api, ceremony,
+    config::Config,
+    hex,
+    hsm::self_test::{Check, described},
+    node::startup,
+    server::{Server, tls},
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The EDS key server.
+#[derive(Parser)]
+#[command(name = "eds-keystored", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes the keys of a new node in its token, its database and its identity file, and prints what was made.
+    Init {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Checks configuration, token, database and directory as at a start, and prints each check.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Runs the node, if every check holds.
+    Serve {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("EDS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).init();
+    let done = match &arguments.command {
+        Command::Init { config } => load(config).and_then(|config| init(&config)),
+        Command::Check { config } => load(config).and_then(|config| check(&config)),
+        Command::Serve { config } => load(config).and_then(|config| serve(&config)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("eds-keystored: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn load(file: &std::path::Path) -> Result<Config, String> {
+    Config::load(file).map_err(told)
+}
+
+fn init(config: &Config) -> Result<(), String> {
+    let made = ceremony::make_node(config).map_err(told)?;
+    let mut text = format!("token {:?}: {}\n", config.hsm.token, made.keys.token);
+    for key in &made.keys.keys {
+        text.push_str(&format!(
+            "key {}: {}, id {}, fingerprint {}\n    set: {}\n    not set: {}\n",
+            key.role.label(),
+            key.role.kind(),
+            key.id,
+            key.fingerprint,
+            key.set.join(" "),
+            key.unset.join(" ")
+        ));
+    }
+    let identity = &made.identity;
+    text.push_str(&format!("public transport key: {}\n", hex::encode(&identity.transport_key.0)));
+    text.push_str(&format!("node {}: database {}\n", identity.node, config.store.display()));
+    text.push_str(&format!("identity file for `eds cluster add`: {}\n", config.identity.display()));
+    print(&text)
+}
+
+fn check(config: &Config) -> Result<(), String> {
+    let mut checks = startup::start(config).checks;
+    checks.push(tls_check(config));
+    let mut failed = 0;
+    let mut text = String::new();
+    for check in &checks {
+        match &check.outcome {
+            Ok(found) => text.push_str(&format!("ok    {}: {found}\n", check.what)),
+            Err(reason) => {
+                failed += 1;
+                text.push_str(&format!("FAIL  {}: {reason}\n", check.what));
+            }
+        }
+    }
+    print(&text)?;
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} of {} checks failed", checks.len())) }
+}
+
+fn tls_check(config: &Config) -> Check {
+    let outcome = tls::server_config(&config.tls).map(|_| "TLS 1.3, client certificates verified".to_owned());
+    Check { what: "certificates", outcome: outcome.map_err(|error| described(&error)) }
+}
+
+fn serve(config: &Config) -> Result<(), String> {
+    let started = startup::start(config);
+    let tls = tls::server_config(&config.tls);
+    let mut reasons: Vec<String> = started
+        .checks
+        .iter()
+        .filter_map(|check| check.outcome.as_ref().err().map(|reason| format!("{}: {reason}", check.what)))
+        .collect();
+    let (node, tls) = match (started.node, tls) {
+        (Some(node), Ok(tls)) => (node, tls),
+        (_, tls) => {
+            reasons.extend(tls.err().map(|error| format!("certificates: {}", described(&error))));
+            return Err(format!("the node does not start:\n  {}", reasons.join("\n  ")));
+        }
+    };
+    tracing::info!(node = %node.id, number = %node.number, directory = node.directory.version, "every check holds");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(told)?;
+    let served = runtime.block_on(async {
+        let stop = stop_signal().map_err(told)?;
+        let server = Server::bind(config.listen, tls, api::router(Arc::new(node)))
+            .await
+            .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+        print(&format!("listening on https://{}\n", server.address()))?;
+        server.run(stop).await;
+        Ok(())
+    });
+    tracing::info!("stopped");
+    // A hanging token must not keep the process.
+    runtime.shutdown_background();
+    served
+}
+
+/// Done when the process is asked to end.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn print(text: &str) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| format!("standard output: {error}"))
+}
+
+fn told(error: impl std::error::Error) -> String {
+    described(&error)
+}

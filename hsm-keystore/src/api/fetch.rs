@@ -1,0 +1,92 @@
+//! `POST /v1/fetch`: shares for whoever may have them, sealed to a one-time key of the caller.
+//!
+//! Every key of a batch is decided on its own. The answer is bound to the bytes of the request, so that it fits no other
+//! question. Shares are in this process only between token and seal, and are wiped.
+
+use axum::{Json, extract::State};
+use eds_core::{
+    api::{Binary, FetchAnswer, FetchRequest, FetchResult, KeyText},
+    ids::KeyId,
+    sealing::{AwsLcDhKey, Info, PublicKey, encode_share_list, seal_vec, share_list_len},
+    sharing::{Share, ShareRecord},
+};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::{
+    api::{
+        ApiError, Known, Raw, Shared, Word, check_batch,
+        keys::{Allowed, allowed},
+        parse,
+    },
+    authn::Principal,
+    hsm::{Opened, ToUnwrap},
+    node::Node,
+    policy::Permission,
+};
+
+pub(super) async fn handler(
+    State(shared): State<Shared>,
+    Known(caller): Known,
+    Raw(body): Raw,
+) -> Result<Json<FetchAnswer>, ApiError> {
+    shared.work(move |node| fetch(node, &caller, &body)).await.map(Json)
+}
+
+fn fetch(node: &Node, caller: &Principal, body: &[u8]) -> Result<FetchAnswer, ApiError> {
+    let request: FetchRequest = parse(body)?;
+    check_batch(request.keys.len())?;
+    let reply_key = PublicKey::from_sec1(&request.reply_key.0)
+        .ok()
+        .filter(|key| key.as_bytes().as_slice() == request.reply_key.0)
+        .ok_or_else(|| ApiError::new(Word::BadRequest, "reply_key: not an uncompressed point of P-256"))?;
+    let keys: Vec<KeyId> = request.keys.into_iter().map(|KeyText(key)| key).collect();
+
+    let mut decided = allowed(node, caller, &keys, &[Permission::Fetch])?;
+    let records = decided.iter_mut().flatten().map(|allowed| ToUnwrap {
+        context: node.record_context(&allowed.stored, &allowed.body),
+        record: std::mem::take(&mut allowed.body.record),
+    });
+    let records: Vec<ToUnwrap> = records.collect();
+    let mut opened = if records.is_empty() { Vec::new() } else { node.hsm.unwrap(records)? }.into_iter();
+
+    let mut shares = Vec::with_capacity(keys.len());
+    let results = keys.iter().zip(decided).map(|(key, decided)| {
+        let released = decided.and_then(|allowed| release(node, allowed, opened.next(), &mut shares));
+        match released {
+            Ok(manifest) => FetchResult { key: KeyText(*key), manifest: Some(Binary(manifest)), problem: None },
+            Err(error) => FetchResult { key: KeyText(*key), manifest: None, problem: Some(error.problem(None)) },
+        }
+    });
+    let results = results.collect();
+    let sealed = if shares.is_empty() { None } else { Some(seal(node, &shares, &reply_key, body)?) };
+    Ok(FetchAnswer { results, sealed })
+}
+
+/// Takes an opened share into the answer and returns its manifest.
+fn release(
+    node: &Node,
+    allowed: Allowed,
+    opened: Option<Opened>,
+    shares: &mut Vec<ShareRecord>,
+) -> Result<Vec<u8>, ApiError> {
+    let key = allowed.stored.key;
+    let bytes = opened.and_then(Result::ok);
+    let Some(bytes) = bytes.as_ref().and_then(|bytes| <&[u8; 64]>::try_from(bytes.as_slice()).ok()) else {
+        tracing::error!(%key, "the share does not open: its row was altered, or the token has another KEK");
+        let detail = format!("key {key}: this node's officers must look at its database and token; use other nodes");
+        return Err(ApiError::new(Word::ShareUnreadable, detail));
+    };
+    shares.push(ShareRecord { key, epoch: allowed.body.epoch, share: Share::from_bytes(node.number, bytes) });
+    Ok(allowed.body.manifest)
+}
+
+/// Seals the shares to the caller's key, bound to the request.
+fn seal(node: &Node, shares: &[ShareRecord], reply_key: &PublicKey, body: &[u8]) -> Result<Binary, ApiError> {
+    let internal = || ApiError::new(Word::Internal, "the answer could not be sealed");
+    let mut list = Zeroizing::new(vec![0; share_list_len(shares.len())]);
+    encode_share_list(shares.iter(), &mut list).map_err(|_| internal())?;
+    let one_time = AwsLcDhKey::generate().map_err(|_| internal())?;
+    let info = Info::answer(node.directory.cluster, node.id);
+    seal_vec(one_time, &info, &Sha256::digest(body), reply_key, &list).map(Binary).map_err(|_| internal())
+}

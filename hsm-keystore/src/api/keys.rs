@@ -1,0 +1,179 @@
+//! The life of registered keys: confirm, withdraw, unregister, and what is known of a key.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use eds_core::{
+    api::{Binary, KeyInfo, KeyResult, KeyState, KeyText, KeysAnswer, KeysRequest},
+    ids::KeyId,
+};
+
+use crate::{
+    api::{ApiError, Known, Raw, Shared, Word, check_batch, parse},
+    authn::Principal,
+    node::Node,
+    policy::{AccessList, Permission, decide},
+    store::{Changed, StoredAccess, StoredBody, StoredKey},
+};
+
+/// `POST /v1/confirm`.
+pub(super) async fn confirm(
+    State(shared): State<Shared>,
+    Known(caller): Known,
+    Raw(body): Raw,
+) -> Result<Json<KeysAnswer>, ApiError> {
+    let keys = keys(&body)?;
+    let change = move |node: &Node| {
+        let changed = node.store.confirm(&keys, &caller.registrant(), node.clock.now())?;
+        Ok(answer(&keys, changed))
+    };
+    shared.work(change).await.map(Json)
+}
+
+/// `POST /v1/withdraw`.
+pub(super) async fn withdraw(
+    State(shared): State<Shared>,
+    Known(caller): Known,
+    Raw(body): Raw,
+) -> Result<Json<KeysAnswer>, ApiError> {
+    let keys = keys(&body)?;
+    let change = move |node: &Node| {
+        let changed = node.store.withdraw(&keys, &caller.registrant(), node.clock.now())?;
+        Ok(answer(&keys, changed))
+    };
+    shared.work(change).await.map(Json)
+}
+
+/// `POST /v1/unregister`.
+pub(super) async fn unregister(
+    State(shared): State<Shared>,
+    Known(caller): Known,
+    Raw(body): Raw,
+) -> Result<Json<KeysAnswer>, ApiError> {
+    let keys = keys(&body)?;
+    shared.work(move |node| delete(node, &caller, &keys)).await.map(Json)
+}
+
+/// `GET /v1/keys/{id}`.
+pub(super) async fn information(
+    State(shared): State<Shared>,
+    Known(caller): Known,
+    Path(id): Path<String>,
+) -> Result<Json<KeyInfo>, ApiError> {
+    let key: KeyId = id.parse().map_err(|_| ApiError::new(Word::BadRequest, "the path does not name a key id"))?;
+    shared.work(move |node| describe(node, &caller, key)).await.map(Json)
+}
+
+/// A key that may be acted on, with its access list; or why not.
+pub(super) struct Allowed {
+    pub(super) stored: StoredKey,
+    pub(super) body: StoredBody,
+    pub(super) list: AccessList,
+}
+
+/// Reads keys and decides for each one whether the caller has any of the permissions: the same path for every call.
+///
+/// # Errors
+/// For the whole batch when store or token fail; else each key has its own error.
+pub(super) fn allowed(
+    node: &Node,
+    caller: &Principal,
+    keys: &[KeyId],
+    any_of: &[Permission],
+) -> Result<Vec<Result<Allowed, ApiError>>, ApiError> {
+    let stored = node.store.read(keys)?;
+    let lists: Vec<_> = stored.iter().flatten().filter_map(|key| Some((key.key, &key.body.as_ref()?.access))).collect();
+    let mut lists = node.access.open(&lists)?.into_iter();
+    let decide_one = |(key, found): (&KeyId, Option<StoredKey>)| {
+        let Some(mut stored) = found else {
+            return Err(ApiError::new(Word::KeyNotFound, format!("key {key}")));
+        };
+        let Some(body) = stored.body.take() else {
+            return Err(ApiError::new(Word::KeyDeleted, format!("key {key} was deleted and cannot come back")));
+        };
+        let list = match lists.next() {
+            Some(Ok(list)) => list,
+            Some(Err(altered)) => {
+                tracing::error!(%key, "{altered}; the key is released to nobody");
+                let detail = format!("key {key}: {altered}; this node's officers must look at its database");
+                return Err(ApiError::new(Word::AccessListAltered, detail));
+            }
+            None => return Err(ApiError::new(Word::Internal, format!("key {key}"))),
+        };
+        let rule = any_of.iter().find_map(|permission| decide(&list, caller.caller(), *permission));
+        match rule {
+            Some(rule) => tracing::debug!(%key, ?rule, "allowed"),
+            None => {
+                tracing::info!(%key, "refused");
+                let detail = format!("{} lacks the permission for key {key}", caller.subject.display);
+                return Err(ApiError::new(Word::NotPermitted, detail));
+            }
+        }
+        if stored.state == KeyState::Pending && stored.registrant != caller.registrant() {
+            let detail = format!("key {key} is for its registrant alone until all nodes have confirmed it");
+            return Err(ApiError::new(Word::KeyPending, detail));
+        }
+        Ok(Allowed { stored, body, list })
+    };
+    Ok(keys.iter().zip(stored).map(decide_one).collect())
+}
+
+fn delete(node: &Node, caller: &Principal, keys: &[KeyId]) -> Result<KeysAnswer, ApiError> {
+    let decided = allowed(node, caller, keys, &[Permission::Delete])?;
+    let seen: Vec<(KeyId, StoredAccess)> =
+        decided.iter().flatten().map(|allowed| (allowed.stored.key, allowed.body.access.clone())).collect();
+    let mut changed = node.store.delete(&seen, node.clock.now())?.into_iter();
+    let results = keys.iter().zip(decided).map(|(key, decided)| match decided {
+        Ok(_) => result(*key, changed.next().unwrap_or(Changed::Stale)),
+        Err(error) => KeyResult {
+            key: KeyText(*key),
+            state: (error.word() == Word::KeyDeleted).then_some(KeyState::Tombstone),
+            problem: Some(error.problem(None)),
+        },
+    });
+    Ok(KeysAnswer { results: results.collect() })
+}
+
+fn describe(node: &Node, caller: &Principal, key: KeyId) -> Result<KeyInfo, ApiError> {
+    let nothing =
+        |state| KeyInfo { key: KeyText(key), state, epoch: None, manifest: None, owner: None, permissions: None };
+    let mut decided = allowed(node, caller, &[key], &[Permission::List, Permission::Fetch])?;
+    match decided.pop() {
+        Some(Ok(Allowed { stored, body, list })) => Ok(KeyInfo {
+            epoch: Some(body.epoch),
+            manifest: Some(Binary(body.manifest)),
+            owner: Some(list.owner.display.clone()),
+            permissions: Some(list.base_permissions()),
+            ..nothing(stored.state)
+        }),
+        Some(Err(error)) if error.word() == Word::KeyDeleted => Ok(nothing(KeyState::Tombstone)),
+        Some(Err(error)) => Err(error),
+        None => Err(ApiError::new(Word::Internal, "")),
+    }
+}
+
+fn keys(body: &[u8]) -> Result<Vec<KeyId>, ApiError> {
+    let request: KeysRequest = parse(body)?;
+    check_batch(request.keys.len())?;
+    Ok(request.keys.into_iter().map(|KeyText(key)| key).collect())
+}
+
+fn answer(keys: &[KeyId], changed: Vec<Changed>) -> KeysAnswer {
+    KeysAnswer { results: keys.iter().zip(changed).map(|(key, changed)| result(*key, changed)).collect() }
+}
+
+fn result(key: KeyId, changed: Changed) -> KeyResult {
+    let (state, problem) = match changed {
+        Changed::Done(state) => (Some(state), None),
+        Changed::Missing => (None, Some((Word::KeyNotFound, "is not on this node"))),
+        Changed::NotRegistrant => (None, Some((Word::NotPermitted, "was registered by somebody else"))),
+        Changed::Refused(KeyState::Tombstone) => {
+            (Some(KeyState::Tombstone), Some((Word::KeyDeleted, "was deleted and cannot come back")))
+        }
+        Changed::Refused(state) => (Some(state), Some((Word::KeyActive, "is confirmed; unregister it instead"))),
+        Changed::Stale => (None, Some((Word::KeyChanged, "changed meanwhile; look at it and try again"))),
+    };
+    let problem = problem.map(|(word, why)| ApiError::new(word, format!("key {key} {why}")).problem(None));
+    KeyResult { key: KeyText(key), state, problem }
+}

@@ -1,0 +1,244 @@
+//! `POST /v1/register`: everything is verified before anything is stored, and a batch is stored whole or not at all.
+//!
+//! What must hold: the manifests are for this cluster and name this node; threshold and nodes are those that the signed
+//! directory allows; the sealed list opens with the token's transport key *for this caller and these manifests*; each
+//! share is the one that its manifest names, by digest and commitments. A node believes nothing else.
+
+use std::collections::HashSet;
+
+use axum::{Json, extract::State};
+use eds_core::{
+    api::{KeyResult, KeyState, KeyText, KeysAnswer, RegisterRequest},
+    ids::Epoch,
+    manifest::Manifest,
+    registrant::registration_aad,
+    sealing::{self, Info, SealingError, ShareList},
+    sharing::{ShareRecord, verify_batch},
+};
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::{
+    api::{ApiError, Known, Raw, Shared, Word, check_batch, parse},
+    authn::Principal,
+    hsm::{RecordContext, ToWrap, record::Purpose, transport::TransportKey},
+    node::{Node, access::SealError},
+    policy::AccessList,
+    store::{NewKey, Registered, Registration},
+};
+
+pub(super) async fn handler(
+    State(shared): State<Shared>,
+    Known(caller): Known,
+    Raw(body): Raw,
+) -> Result<Json<KeysAnswer>, ApiError> {
+    shared.work(move |node| register(node, &caller, &body)).await.map(Json)
+}
+
+fn register(node: &Node, caller: &Principal, body: &[u8]) -> Result<KeysAnswer, ApiError> {
+    let request: RegisterRequest = parse(body)?;
+    check_batch(request.manifests.len())?;
+    let id = <[u8; 16]>::try_from(request.registration.0.as_slice())
+        .map_err(|_| ApiError::new(Word::BadRequest, "registration: not 16 bytes"))?;
+    let manifests = manifests(node, &request)?;
+    let digests: Vec<[u8; 32]> = manifests.iter().map(Manifest::digest).collect();
+    let registrant = caller.registrant();
+
+    let shares = open(node, &registrant, &digests, &request.sealed.0)?;
+    check_shares(&manifests, &shares)?;
+
+    let access = access_lists(node, caller, &manifests)?;
+    let records = node.hsm.wrap(to_wrap(node, &manifests, &digests, &shares))?;
+    drop(shares);
+
+    let registration = Registration { registrant, id, content: content(&digests), at: node.clock.now() };
+    let new: Vec<NewKey> = manifests
+        .iter()
+        .zip(request.manifests)
+        .zip(digests)
+        .zip(records)
+        .zip(access)
+        .map(|((((manifest, encoded), manifest_digest), record), access)| NewKey {
+            key: manifest.key,
+            epoch: manifest.epoch,
+            manifest: encoded.0,
+            manifest_digest,
+            record,
+            access,
+        })
+        .collect();
+    let registered = node.store.register(&registration, &new)?;
+    answer(registered, &manifests)
+}
+
+/// Decodes the manifests and checks each against the directory.
+fn manifests(node: &Node, request: &RegisterRequest) -> Result<Vec<Manifest>, ApiError> {
+    let mut seen = HashSet::new();
+    request
+        .manifests
+        .iter()
+        .enumerate()
+        .map(|(position, encoded)| {
+            let manifest = Manifest::decode(&encoded.0)
+                .map_err(|error| ApiError::new(Word::BadRequest, format!("manifest {position}: {error}")))?;
+            if !seen.insert(manifest.key) {
+                let detail = format!("manifest {position}: key {} is listed twice", manifest.key);
+                return Err(ApiError::new(Word::BadRequest, detail));
+            }
+            check_manifest(node, &manifest).map_err(|(word, reason)| {
+                ApiError::new(word, format!("manifest {position}, key {}: {reason}", manifest.key))
+            })?;
+            Ok(manifest)
+        })
+        .collect()
+}
+
+fn check_manifest(node: &Node, manifest: &Manifest) -> Result<(), (Word, String)> {
+    let directory = &node.directory;
+    if manifest.cluster != directory.cluster {
+        return Err((Word::WrongNode, format!("is for cluster {}, not {}", manifest.cluster, directory.cluster)));
+    }
+    if manifest.directory_version > directory.version {
+        let reason = format!(
+            "was made with version {} of the cluster directory; this node has version {}: its officers must update it",
+            manifest.directory_version, directory.version
+        );
+        return Err((Word::DirectoryOutdated, reason));
+    }
+    if manifest.directory_version == 0 {
+        return Err((Word::ManifestRejected, "names no version of the cluster directory".into()));
+    }
+    if manifest.origin.is_some() {
+        let reason = "comes from a device; this release takes no registrations of devices".into();
+        return Err((Word::ManifestRejected, reason));
+    }
+    if manifest.epoch != Epoch::new(0) {
+        return Err((Word::ManifestRejected, "a new key starts with epoch 0".into()));
+    }
+    if manifest.threshold.needed() < directory.floor {
+        let reason = format!("threshold {} is below the cluster's floor {}", manifest.threshold, directory.floor);
+        return Err((Word::ManifestRejected, reason));
+    }
+    if let Some((unknown, _)) = manifest.shares.iter().find(|(number, _)| directory.node(*number).is_none()) {
+        return Err((Word::ManifestRejected, format!("node {unknown} is not in the cluster directory")));
+    }
+    if manifest.share_digest(node.number).is_none() {
+        return Err((Word::WrongNode, format!("names no share for this node, which is number {}", node.number)));
+    }
+    if directory.node(node.number).is_some_and(|entry| !entry.active) {
+        return Err((Word::WrongNode, "this node takes no new shares".into()));
+    }
+    Ok(())
+}
+
+/// Opens the sealed list. It opens only for this caller and these manifests.
+fn open(node: &Node, registrant: &[u8; 32], digests: &[[u8; 32]], sealed: &[u8]) -> Result<Vec<ShareRecord>, ApiError> {
+    let info = Info::share(node.directory.cluster, node.id);
+    let aad = registration_aad(digests.iter().copied(), registrant);
+    let key = TransportKey::of(node.hsm.as_ref())?;
+    let list = sealing::open_vec(&key, &info, &aad, sealed).map_err(|error| match error {
+        SealingError::Key(error) => ApiError::from(error),
+        _ => ApiError::new(
+            Word::ShareRejected,
+            "the sealed shares do not open for this node, this caller and these manifests",
+        ),
+    })?;
+    let list = ShareList::parse(&list)
+        .map_err(|error| ApiError::new(Word::ShareRejected, format!("the list of shares: {error}")))?;
+    Ok(list.iter().collect())
+}
+
+fn check_shares(manifests: &[Manifest], shares: &[ShareRecord]) -> Result<(), ApiError> {
+    if manifests.len() != shares.len() {
+        let detail = format!("{} manifests, {} shares", manifests.len(), shares.len());
+        return Err(ApiError::new(Word::ShareRejected, detail));
+    }
+    let pairs: Vec<_> = manifests.iter().zip(shares).collect();
+    verify_batch(&pairs, &mut UnwrapErr(SysRng)).map_err(|faults| {
+        let named = faults.iter().take(5).filter_map(|fault| {
+            let manifest = manifests.get(fault.position)?;
+            Some(format!("share {} of key {} {}", fault.position, manifest.key, fault.fault))
+        });
+        let named: Vec<_> = named.collect();
+        let more = if faults.len() > named.len() {
+            format!(", and {} more", faults.len() - named.len())
+        } else {
+            String::new()
+        };
+        ApiError::new(Word::ShareRejected, format!("{}{more}", named.join(", ")))
+    })
+}
+
+/// The access lists of new keys: the caller's alone.
+fn access_lists(
+    node: &Node,
+    caller: &Principal,
+    manifests: &[Manifest],
+) -> Result<Vec<crate::store::StoredAccess>, ApiError> {
+    let list = |manifest: &Manifest| {
+        (manifest.key, AccessList::of_new_key(caller.subject.clone(), caller.groups.first().cloned()))
+    };
+    let lists: Vec<_> = manifests.iter().map(list).collect();
+    node.access.seal(&lists).map_err(|error| match error {
+        SealError::Hsm(error) => error.into(),
+        SealError::TooLong => ApiError::new(Word::BadRequest, "the caller's name is too long for an access list"),
+    })
+}
+
+fn to_wrap(node: &Node, manifests: &[Manifest], digests: &[[u8; 32]], shares: &[ShareRecord]) -> Vec<ToWrap> {
+    manifests
+        .iter()
+        .zip(digests)
+        .zip(shares)
+        .map(|((manifest, digest), record)| ToWrap {
+            context: RecordContext {
+                purpose: Purpose::Share,
+                key: manifest.key,
+                node: node.id,
+                epoch: manifest.epoch,
+                index: node.number,
+                manifest: *digest,
+            },
+            secret: Zeroizing::new(record.share.to_bytes().to_vec()),
+        })
+        .collect()
+}
+
+/// What makes two registrations the same: their manifests, which hold the digest of every share.
+fn content(digests: &[[u8; 32]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"eds/v1/registration");
+    digests.iter().for_each(|digest| hash.update(digest));
+    hash.finalize().into()
+}
+
+fn answer(registered: Registered, manifests: &[Manifest]) -> Result<KeysAnswer, ApiError> {
+    let states = match registered {
+        Registered::Stored => vec![KeyState::Pending; manifests.len()],
+        Registered::Before(states) => states,
+        Registered::IdTaken => {
+            let detail = "the caller used this registration id before, for other keys; choose a new random one";
+            return Err(ApiError::new(Word::RegistrationConflict, detail));
+        }
+        Registered::KeyExists(key) => {
+            let detail = format!("key {key} exists already and was not changed; nothing of this call was stored");
+            return Err(ApiError::new(Word::KeyExists, detail));
+        }
+        Registered::KeyDeleted(key) => {
+            let detail = format!("key {key} was deleted and cannot come back; nothing of this call was stored");
+            return Err(ApiError::new(Word::KeyDeleted, detail));
+        }
+    };
+    if let Some((manifest, _)) = manifests.iter().zip(&states).find(|(_, state)| **state == KeyState::Tombstone) {
+        let detail = format!("key {} of this registration was deleted meanwhile", manifest.key);
+        return Err(ApiError::new(Word::KeyDeleted, detail));
+    }
+    let results = manifests.iter().zip(states).map(|(manifest, state)| KeyResult {
+        key: KeyText(manifest.key),
+        state: Some(state),
+        problem: None,
+    });
+    Ok(KeysAnswer { results: results.collect() })
+}

@@ -1,0 +1,111 @@
+//! TLS 1.3 and nothing older; client certificates of the configured authorities.
+//!
+//! A client without a certificate gets its connection, so that it can be told in words what is accepted (401). One with a
+//! certificate that is expired, not for clients or of another authority is refused in the handshake, with the alert that
+//! says so. Sessions are not resumed: a resumed one would skip the check of the certificate's dates.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+};
+
+use crate::config::TlsConfig;
+
+/// TLS files that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read as PEM.
+    #[error("{key} {file}: cannot be read as PEM\nhint: it holds -----BEGIN …----- blocks, and this user may read it")]
+    Pem {
+        /// The configuration key.
+        key: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: pem::Error,
+    },
+    /// A file has no block of the kind that is needed.
+    #[error("{key} {file}: holds no certificate")]
+    Empty {
+        /// The configuration key.
+        key: &'static str,
+        /// The file.
+        file: PathBuf,
+    },
+    /// A certificate of the authorities is not one.
+    #[error("tls.client_ca {file}: a certificate in it cannot be used as an authority")]
+    Authority {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
+    /// Certificate and key do not go together.
+    #[error(
+        "tls.certificate and tls.key cannot be used together\nhint: the key must be the one of the first certificate"
+    )]
+    Mismatch {
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
+    /// The verifier of client certificates cannot be made.
+    #[error("tls.client_ca cannot be used")]
+    Verifier {
+        /// Why.
+        #[source]
+        source: rustls::server::VerifierBuilderError,
+    },
+}
+
+/// Reads the files and makes the server's side of TLS.
+///
+/// # Errors
+/// [`TlsError`], with the file at fault.
+pub fn server_config(config: &TlsConfig) -> Result<ServerConfig, TlsError> {
+    let chain = certificates("tls.certificate", &config.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&config.key).map_err(|source| TlsError::Pem {
+        key: "tls.key",
+        file: config.key.clone(),
+        source,
+    })?;
+    let mut roots = RootCertStore::empty();
+    for authority in certificates("tls.client_ca", &config.client_ca)? {
+        roots.add(authority).map_err(|source| TlsError::Authority { file: config.client_ca.clone(), source })?;
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .allow_unauthenticated()
+        .build()
+        .map_err(|source| TlsError::Verifier { source })?;
+    let mut server = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|source| TlsError::Mismatch { source })?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(|source| TlsError::Mismatch { source })?;
+    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    server.send_tls13_tickets = 0;
+    Ok(server)
+}
+
+fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let unreadable = |source| TlsError::Pem { key, file: file.to_owned(), source };
+    let found: Vec<_> =
+        CertificateDer::pem_file_iter(file).map_err(unreadable)?.collect::<Result<_, _>>().map_err(unreadable)?;
+    if found.is_empty() {
+        return Err(TlsError::Empty { key, file: file.to_owned() });
+    }
+    Ok(found)
+}
