@@ -47,7 +47,7 @@ fn register(node: &Node, caller: &Principal, body: &[u8]) -> Result<KeysAnswer, 
     let registrant = caller.registrant();
 
     let shares = open(node, &registrant, &digests, &request.sealed.0)?;
-    check_shares(&manifests, &shares)?;
+    check_shares(node, &manifests, &shares)?;
 
     let access = access_lists(node, caller, &manifests)?;
     let records = node.hsm.wrap(to_wrap(node, &manifests, &digests, &shares))?;
@@ -150,9 +150,20 @@ fn open(node: &Node, registrant: &[u8; 32], digests: &[[u8; 32]], sealed: &[u8])
     Ok(list.iter().collect())
 }
 
-fn check_shares(manifests: &[Manifest], shares: &[ShareRecord]) -> Result<(), ApiError> {
+/// Each share must be the one of this node that its manifest names, and fit the commitments.
+fn check_shares(node: &Node, manifests: &[Manifest], shares: &[ShareRecord]) -> Result<(), ApiError> {
     if manifests.len() != shares.len() {
         let detail = format!("{} manifests, {} shares", manifests.len(), shares.len());
+        return Err(ApiError::new(Word::ShareRejected, detail));
+    }
+    // The manifest names the shares of all nodes; the number that a record is wrapped under is ours.
+    if let Some(foreign) = shares.iter().find(|share| share.index() != node.number) {
+        let detail = format!(
+            "a share of key {} is of node {}; this node is number {}",
+            foreign.key,
+            foreign.index(),
+            node.number
+        );
         return Err(ApiError::new(Word::ShareRejected, detail));
     }
     let pairs: Vec<_> = manifests.iter().zip(shares).collect();

@@ -39,14 +39,22 @@ impl Check {
     }
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes; a hint stays at the end.
 pub fn described(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let text = error.to_string();
+    let (mut text, hint) = match text.split_once("\nhint: ") {
+        Some((text, hint)) => (text.to_owned(), Some(hint.to_owned())),
+        None => (text, None),
+    };
     let mut source = error.source();
     while let Some(cause) = source {
         text.push_str(": ");
         text.push_str(&cause.to_string());
         source = cause.source();
+    }
+    if let Some(hint) = hint {
+        text.push_str("\nhint: ");
+        text.push_str(&hint);
     }
     text
 }

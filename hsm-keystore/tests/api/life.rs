@@ -1,0 +1,148 @@
+//! The life of a key on a node: registered, confirmed, fetched, deleted.
+
+use eds_core::{
+    api::{FetchAnswer, KeyInfo, KeyState, KeysAnswer},
+    sharing::check_digest,
+};
+use hyper::StatusCode;
+
+use crate::{
+    keys::{Fetch, Key, encoded, named, registration},
+    node::{Answer, TestNode},
+};
+
+fn states(answer: &Answer) -> Vec<Option<KeyState>> {
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    answer.json::<KeysAnswer>().results.into_iter().map(|result| result.state).collect()
+}
+
+fn words(answer: &Answer) -> Vec<Option<String>> {
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let word = |problem: Option<eds_core::api::Problem>| problem.map(|problem| problem.word().to_owned());
+    answer.json::<KeysAnswer>().results.into_iter().map(|result| word(result.problem)).collect()
+}
+
+#[tokio::test]
+async fn a_key_is_registered_confirmed_fetched_and_deleted_for_ever() {
+    let node = TestNode::start().await;
+    let alice = node.users.user("alice");
+    let (first, second) = (Key::new(&node), Key::new(&node));
+    let ids = [first.id(), second.id()];
+    let request = registration(&node, &alice, 1, &[&first, &second]);
+    let pending = states(&node.post(&alice, "/v1/register", &request).await);
+    assert_eq!(pending, [Some(KeyState::Pending); 2]);
+
+    // Pending keys can be fetched by their registrant, confirmed ones by who has the permission.
+    for state in [KeyState::Pending, KeyState::Active] {
+        let info: KeyInfo = node.get(&alice, &format!("/v1/keys/{}", ids[1])).await.json();
+        assert_eq!((info.state, info.owner.as_deref()), (state, Some("/O=Ward/CN=alice")));
+        assert_eq!(info.permissions.as_deref(), Some("user pdrwl-gs, group --------, other --------"));
+        assert_eq!(info.manifest, Some(encoded(&second.manifest)));
+
+        let fetch = Fetch::of(&[ids[1], ids[0]]);
+        let answer: FetchAnswer = fetch.send(&node, &alice).await.json();
+        assert_eq!(answer.results[0].manifest, Some(encoded(&second.manifest)));
+        let shares = fetch.open(&node, &answer).expect("opens");
+        assert_eq!(shares.len(), 2);
+        assert_eq!(&shares[0], second.share());
+        check_digest(&first.manifest, &shares[1]).expect("the share that was registered");
+        // The answer fits this very request alone.
+        assert!(Fetch::of(&[ids[1], ids[0]]).open(&node, &answer).is_err());
+
+        for _ in 0..2 {
+            let confirmed = states(&node.post(&alice, "/v1/confirm", &named(&ids)).await);
+            assert_eq!(confirmed, [Some(KeyState::Active); 2]);
+        }
+    }
+
+    // What is confirmed is not taken back, only unregistered; and then for ever.
+    let withdrawn = node.post(&alice, "/v1/withdraw", &named(&ids[..1])).await;
+    assert_eq!(words(&withdrawn), [Some("key-active".to_owned())]);
+    let deleted = node.post(&alice, "/v1/unregister", &named(&ids[..1])).await;
+    assert_eq!((states(&deleted), words(&deleted)), (vec![Some(KeyState::Tombstone)], vec![None]));
+    let again = node.post(&alice, "/v1/unregister", &named(&ids[..1])).await;
+    assert_eq!(states(&again), [Some(KeyState::Tombstone)]);
+    assert_eq!(words(&again), [Some("key-deleted".to_owned())]);
+    let info: KeyInfo = node.get(&alice, &format!("/v1/keys/{}", ids[0])).await.json();
+    assert_eq!((info.state, info.manifest, info.owner), (KeyState::Tombstone, None, None));
+    let fetched: FetchAnswer = Fetch::of(&ids[..1]).send(&node, &alice).await.json();
+    assert_eq!(fetched.results[0].problem.as_ref().expect("refused").word(), "key-deleted");
+    assert_eq!(fetched.sealed, None);
+
+    // Neither the old message nor a new one brings it back.
+    let replay = node.post(&alice, "/v1/register", &request).await;
+    assert_eq!((replay.status, replay.word().as_str()), (StatusCode::GONE, "key-deleted"));
+    let anew = node.post(&alice, "/v1/register", &registration(&node, &alice, 2, &[&first])).await;
+    assert_eq!((anew.status, anew.word().as_str()), (StatusCode::GONE, "key-deleted"));
+}
+
+#[tokio::test]
+async fn pending_keys_are_taken_back_by_their_registrant() {
+    let node = TestNode::start().await;
+    let alice = node.users.user("alice");
+    let key = Key::new(&node);
+    let request = registration(&node, &alice, 1, &[&key]);
+    node.post(&alice, "/v1/register", &request).await;
+    for _ in 0..2 {
+        let withdrawn = node.post(&alice, "/v1/withdraw", &named(&[key.id()])).await;
+        assert_eq!((states(&withdrawn), words(&withdrawn)), (vec![Some(KeyState::Tombstone)], vec![None]));
+    }
+    let confirmed = node.post(&alice, "/v1/confirm", &named(&[key.id(), Key::new(&node).id()])).await;
+    assert_eq!(words(&confirmed), [Some("key-deleted".to_owned()), Some("key-not-found".to_owned())]);
+    assert_eq!(node.post(&alice, "/v1/register", &request).await.word(), "key-deleted");
+}
+
+#[tokio::test]
+async fn the_same_registration_is_the_same_success_and_another_one_is_not() {
+    let node = TestNode::start().await;
+    let (alice, bob) = (node.users.user("alice"), node.users.user("bob"));
+    let (key, other) = (Key::new(&node), Key::new(&node));
+    let first = registration(&node, &alice, 1, &[&key]);
+    assert_eq!(states(&node.post(&alice, "/v1/register", &first).await), [Some(KeyState::Pending)]);
+    // The same bytes, and the same shares sealed anew.
+    for again in [&first, &registration(&node, &alice, 1, &[&key])] {
+        assert_eq!(states(&node.post(&alice, "/v1/register", again).await), [Some(KeyState::Pending)]);
+    }
+    node.post(&alice, "/v1/confirm", &named(&[key.id()])).await;
+    assert_eq!(states(&node.post(&alice, "/v1/register", &first).await), [Some(KeyState::Active)]);
+
+    let reused = node.post(&alice, "/v1/register", &registration(&node, &alice, 1, &[&other])).await;
+    assert_eq!((reused.status, reused.word().as_str()), (StatusCode::CONFLICT, "registration-conflict"));
+
+    // Somebody registers the same id: refused, the batch is not stored, and the key is as it was.
+    let rival = Key::with(&node, |params| params.key = key.id());
+    for who in [&alice, &bob] {
+        let clash = node.post(who, "/v1/register", &registration(&node, who, 9, &[&other, &rival])).await;
+        assert_eq!((clash.status, clash.word().as_str()), (StatusCode::CONFLICT, "key-exists"));
+    }
+    let fetch = Fetch::of(&[key.id(), other.id()]);
+    let answer: FetchAnswer = fetch.send(&node, &alice).await.json();
+    assert_eq!(fetch.open(&node, &answer).expect("opens"), [key.shares.into_iter().nth(1).expect("ours")]);
+    assert_eq!(answer.results[1].problem.as_ref().expect("refused").word(), "key-not-found");
+}
+
+#[tokio::test]
+async fn a_thousand_keys_go_into_one_call_and_no_more() {
+    let node = TestNode::start().await;
+    let alice = node.users.user("alice");
+    let keys: Vec<Key> = (0..1001).map(|_| Key::new(&node)).collect();
+    let all: Vec<&Key> = keys.iter().collect();
+    let refused = node.post(&alice, "/v1/register", &registration(&node, &alice, 1, &all)).await;
+    assert_eq!((refused.status, refused.word().as_str()), (StatusCode::PAYLOAD_TOO_LARGE, "batch-too-large"));
+    let stored = node.post(&alice, "/v1/register", &registration(&node, &alice, 1, &all[..1000])).await;
+    assert_eq!(states(&stored), [Some(KeyState::Pending); 1000]);
+
+    let ids: Vec<_> = keys.iter().map(Key::id).collect();
+    for path in ["/v1/fetch", "/v1/confirm", "/v1/withdraw", "/v1/unregister"] {
+        let answer = match path {
+            "/v1/fetch" => Fetch::of(&ids).send(&node, &alice).await,
+            _ => node.post(&alice, path, &named(&ids)).await,
+        };
+        assert_eq!(answer.word(), "batch-too-large", "{path}");
+    }
+    let fetch = Fetch::of(&ids[..1000]);
+    let answer: FetchAnswer = fetch.send(&node, &alice).await.json();
+    let shares = fetch.open(&node, &answer).expect("opens");
+    assert!(shares.iter().zip(&keys).all(|(share, key)| share == key.share()));
+    assert_eq!(shares.len(), 1000);
+}

@@ -1,0 +1,241 @@
+//! A node in this process, over real TLS, with a token in memory and a real database; and a client of it.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use eds_core::{
+    directory::{self, Directory, SUITE_P256_AES256GCM},
+    ids::{ClusterId, NodeId, ShareIndex},
+    manifest::Point,
+    sealing::SoftDhKey,
+};
+use eds_keystore::{
+    api,
+    config::TlsConfig,
+    hsm::{
+        Hsm,
+        memory::MemoryHsm,
+        self_test::{make_canary, make_policy_canary},
+    },
+    node::{Clock, Node},
+    server::{Server, tls},
+    store::{Origin, sqlite::SqliteStore},
+};
+use getrandom::SysRng;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode, body::Bytes};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use p256::ecdsa::SigningKey;
+use rand_core::UnwrapErr;
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::pki::{Authority, Credential};
+
+/// The number of the node under test among three.
+pub(crate) const NUMBER: u16 = 2;
+
+/// A clock that tests set.
+pub(crate) struct TestClock(pub(crate) AtomicU64);
+
+impl Clock for TestClock {
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A running node.
+pub(crate) struct TestNode {
+    pub(crate) node: Arc<Node>,
+    pub(crate) hsm: Arc<MemoryHsm>,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) database: PathBuf,
+    pub(crate) users: Authority,
+    pub(crate) others: Authority,
+    pub(crate) address: SocketAddr,
+    servers: Authority,
+    stop: Option<oneshot::Sender<()>>,
+    running: Option<JoinHandle<()>>,
+    _directory: tempfile::TempDir,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: hyper::HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(&self) -> T {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The problem word of a refusal.
+    pub(crate) fn word(&self) -> String {
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
+        let problem: eds_core::api::Problem = self.json();
+        assert_eq!(problem.status, self.status.as_u16());
+        assert_eq!(problem.instance.as_deref(), self.headers["x-request-id"].to_str().ok(), "{self:?}");
+        problem.word().to_owned()
+    }
+}
+
+impl TestNode {
+    /// Starts node 2 of 3, with a floor of 2. Users of both authorities are accepted.
+    pub(crate) async fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let hsm = Arc::new(MemoryHsm::new().expect("made"));
+        let id = NodeId::from_bytes([NUMBER as u8; 16]);
+        let origin = Origin {
+            node: id,
+            canary: make_canary(hsm.as_ref(), id).expect("made"),
+            policy_canary: make_policy_canary(hsm.as_ref(), id).expect("made").to_vec(),
+        };
+        let database = directory.path().join("keys.db");
+        let store = Arc::new(SqliteStore::create(&database, &origin).expect("made"));
+        let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000)));
+        let number = ShareIndex::new(NUMBER).expect("not zero");
+        let node = Arc::new(Node::new(id, number, cluster(hsm.transport_key()), hsm.clone(), store, clock.clone()));
+
+        let (servers, users, others) =
+            (Authority::new("servers"), Authority::new("users"), Authority::new("other users"));
+        let credential = servers.server();
+        let file = |name: &str, text: String| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path
+        };
+        let tls = tls::server_config(&TlsConfig {
+            certificate: file("node.pem", credential.certificate_pem()),
+            key: file("node.key", credential.key_pem()),
+            client_ca: file("ca.pem", users.pem() + &others.pem()),
+        })
+        .expect("good files");
+        let listen = "127.0.0.1:0".parse().expect("an address");
+        let server = Server::bind(listen, tls, api::router(node.clone())).await.expect("binds");
+        let address = server.address();
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(server.run(async move {
+            let _ = stopped.await;
+        }));
+        Self {
+            node,
+            hsm,
+            clock,
+            database,
+            users,
+            others,
+            address,
+            servers,
+            stop: Some(stop),
+            running: Some(running),
+            _directory: directory,
+        }
+    }
+
+    /// Asks the server to stop and waits until it has.
+    pub(crate) async fn stop(&mut self) {
+        self.stop.take().expect("runs").send(()).expect("runs");
+        self.running.take().expect("runs").await.expect("no panic");
+    }
+
+    /// Connects, with a client certificate or without.
+    pub(crate) async fn connect(&self, who: Option<&Credential>, protocol: &[u8]) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.servers.certificate()).expect("an authority");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("supported")
+            .with_root_certificates(roots);
+        let mut config = match who {
+            Some(who) => builder.with_client_auth_cert(vec![who.certificate.clone()], who.private_key()).expect("fits"),
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let stream = TcpStream::connect(self.address).await.expect("connects");
+        let name = ServerName::from(self.address.ip());
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("the client's side of TLS")
+    }
+
+    /// One request over HTTP/1.1.
+    pub(crate) async fn send(
+        &self,
+        who: Option<&Credential>,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let io = TokioIo::new(self.connect(who, b"http/1.1").await);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("speaks HTTP");
+        tokio::spawn(connection);
+        let response = sender.send_request(request(method, path, body)).await.expect("answers");
+        read(response).await
+    }
+
+    /// One request over HTTP/2.
+    pub(crate) async fn send_http2(&self, who: &Credential, path: &str) -> Answer {
+        let io = TokioIo::new(self.connect(Some(who), b"h2").await);
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.expect("speaks HTTP/2");
+        tokio::spawn(connection);
+        read(sender.send_request(request(Method::GET, path, "")).await.expect("answers")).await
+    }
+
+    pub(crate) async fn post(&self, who: &Credential, path: &str, body: &impl serde::Serialize) -> Answer {
+        self.send(Some(who), Method::POST, path, serde_json::to_vec(body).expect("JSON")).await
+    }
+
+    pub(crate) async fn get(&self, who: &Credential, path: &str) -> Answer {
+        self.send(Some(who), Method::GET, path, "").await
+    }
+
+    /// Changes the database as somebody could who has the file but not the token.
+    pub(crate) fn tamper(&self, sql: &str, parameters: impl rusqlite::Params) {
+        let database = rusqlite::Connection::open(&self.database).expect("opens");
+        assert_eq!(database.execute(sql, parameters).expect("changes"), 1, "{sql}");
+    }
+}
+
+pub(crate) fn request(method: Method, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    let uri = format!("https://127.0.0.1{path}");
+    Request::builder().method(method).uri(uri).header("host", "127.0.0.1").body(Full::new(body.into())).expect("built")
+}
+
+pub(crate) async fn read(response: hyper::Response<hyper::body::Incoming>) -> Answer {
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("arrives").to_bytes();
+    Answer { status: parts.status, headers: parts.headers, body }
+}
+
+/// Three nodes; the keys of the other two are nobody's.
+fn cluster(transport_key: Point) -> Directory {
+    let node = |number: u16, transport_key| directory::Node {
+        number: ShareIndex::new(number).expect("not zero"),
+        id: NodeId::from_bytes([number as u8; 16]),
+        url: "https://127.0.0.1:1".try_into().expect("fits"),
+        transport_key,
+        audit_key: None,
+        suites: [SUITE_P256_AES256GCM].into_iter().collect(),
+        active: true,
+    };
+    let other = || SoftDhKey::generate(&mut UnwrapErr(SysRng)).public().compressed();
+    let key = SigningKey::from_slice(&[7; 32]).expect("in the field");
+    Directory {
+        cluster: ClusterId::from_bytes([0xcc; 16]),
+        name: "test".try_into().expect("fits"),
+        cluster_key: directory::compressed(key.verifying_key()),
+        version: 5,
+        floor: 2,
+        nodes: [node(1, other()), node(NUMBER, transport_key), node(3, other())].into_iter().collect(),
+    }
+}
