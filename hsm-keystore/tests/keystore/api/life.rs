@@ -6,7 +6,7 @@ use eds_core::{
 };
 use hyper::StatusCode;
 
-use crate::{
+use crate::common::{
     keys::{Fetch, Key, encoded, named, registration},
     node::{Answer, TestNode},
 };

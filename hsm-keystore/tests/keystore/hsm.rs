@@ -1,8 +1,5 @@
 //! One conformance suite for [`Hsm`], over the in-memory token and over SoftHSM, and what only a real token can show.
 
-#[path = "common/softhsm.rs"]
-mod softhsm;
-
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
     mechanism::Mechanism,
@@ -19,8 +16,9 @@ use eds_keystore::hsm::{
     self_test::{self, Check},
 };
 use p256::{SecretKey, elliptic_curve::sec1::ToSec1Point};
-use softhsm::{MODULE, PIN, with_softhsm};
 use zeroize::Zeroizing;
+
+use crate::common::softhsm::{MODULE, PIN, with_softhsm};
 
 const NODE: NodeId = NodeId::from_bytes([8; 16]);
 
@@ -138,7 +136,7 @@ fn the_token_in_memory_can_be_out_of_order() {
 
 #[test]
 fn softhsm_conforms() {
-    with_softhsm("softhsm_conforms", |softhsm| {
+    with_softhsm(concat!(module_path!(), "::softhsm_conforms"), |softhsm| {
         let config = softhsm.make_token("node-1");
         let made = create_keys(&config).expect("made");
         let hsm = Pkcs11Hsm::open(&config).expect("opens");
@@ -150,7 +148,7 @@ fn softhsm_conforms() {
 
 #[test]
 fn a_ceremony_makes_narrow_keys_once() {
-    with_softhsm("a_ceremony_makes_narrow_keys_once", |softhsm| {
+    with_softhsm(concat!(module_path!(), "::a_ceremony_makes_narrow_keys_once"), |softhsm| {
         let config = softhsm.make_token("node-1");
         let made = create_keys(&config).expect("made");
         let kek = made.keys.iter().find(|key| key.role == Role::Kek).expect("a KEK");
@@ -169,7 +167,7 @@ fn a_ceremony_makes_narrow_keys_once() {
 
 #[test]
 fn a_missing_token_is_told_with_those_that_are_there() {
-    with_softhsm("a_missing_token_is_told_with_those_that_are_there", |softhsm| {
+    with_softhsm(concat!(module_path!(), "::a_missing_token_is_told_with_those_that_are_there"), |softhsm| {
         let mut config = softhsm.make_token("node-1");
         let error = Pkcs11Hsm::open(&config).err().expect("no keys yet").to_string();
         assert!(error.contains("eds-keystored init"), "{error}");
@@ -184,7 +182,7 @@ fn a_missing_token_is_told_with_those_that_are_there() {
 
 #[test]
 fn a_wrong_pin_is_told_without_the_pin() {
-    with_softhsm("a_wrong_pin_is_told_without_the_pin", |softhsm| {
+    with_softhsm(concat!(module_path!(), "::a_wrong_pin_is_told_without_the_pin"), |softhsm| {
         softhsm.make_token("node-1");
         let wrong = softhsm.config("node-1", "00000000");
         let error = Pkcs11Hsm::open(&wrong).err().expect("a wrong PIN");
@@ -195,7 +193,7 @@ fn a_wrong_pin_is_told_without_the_pin() {
 
 #[test]
 fn a_refused_pin_is_never_tried_again() {
-    with_softhsm("a_refused_pin_is_never_tried_again", |softhsm| {
+    with_softhsm(concat!(module_path!(), "::a_refused_pin_is_never_tried_again"), |softhsm| {
         let config = softhsm.make_token("node-1");
         create_keys(&config).expect("made");
         let hsm = Pkcs11Hsm::open(&config).expect("opens");
@@ -215,7 +213,7 @@ fn a_refused_pin_is_never_tried_again() {
 
 #[test]
 fn another_token_is_not_taken_for_the_one_of_the_database() {
-    with_softhsm("another_token_is_not_taken_for_the_one_of_the_database", |softhsm| {
+    with_softhsm(concat!(module_path!(), "::another_token_is_not_taken_for_the_one_of_the_database"), |softhsm| {
         let (first, second) = (softhsm.make_token("node-1"), softhsm.make_token("node-2"));
         create_keys(&first).expect("made");
         create_keys(&second).expect("made");
@@ -231,7 +229,7 @@ fn another_token_is_not_taken_for_the_one_of_the_database() {
 
 #[test]
 fn a_logged_out_token_heals() {
-    with_softhsm("a_logged_out_token_heals", |softhsm| {
+    with_softhsm(concat!(module_path!(), "::a_logged_out_token_heals"), |softhsm| {
         let config = softhsm.make_token("node-1");
         create_keys(&config).expect("made");
         let hsm = Pkcs11Hsm::open(&config).expect("opens");
@@ -246,7 +244,7 @@ fn a_logged_out_token_heals() {
 
 #[test]
 fn a_key_that_is_not_as_it_must_be_fails_the_self_test() {
-    with_softhsm("a_key_that_is_not_as_it_must_be_fails_the_self_test", |softhsm| {
+    with_softhsm(concat!(module_path!(), "::a_key_that_is_not_as_it_must_be_fails_the_self_test"), |softhsm| {
         // SoftHSM sees no tokens that are made after its start.
         let [wide, loose, double] = ["wide", "loose", "double"].map(|label| softhsm.make_token(label));
         // A KEK that may wrap, and one that may leave the token.

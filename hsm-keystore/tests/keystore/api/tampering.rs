@@ -8,7 +8,7 @@ use eds_keystore::{
 use hyper::StatusCode;
 use rusqlite::params;
 
-use crate::{
+use crate::common::{
     keys::{Fetch, Key, named, registration},
     node::TestNode,
     pki::Credential,

@@ -37,7 +37,7 @@ use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::pki::{Authority, Credential};
+use crate::common::pki::{Authority, Credential};
 
 /// The number of the node under test among three.
 pub(crate) const NUMBER: u16 = 2;

@@ -7,7 +7,7 @@ use hyper::{Method, StatusCode};
 use rustls::AlertDescription;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{
+use crate::common::{
     node::{TestNode, read, request},
     pki::{Authority, Credential},
 };

@@ -15,7 +15,7 @@ use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use sha2::{Digest, Sha256};
 
-use crate::{
+use crate::common::{
     node::{Answer, NUMBER, TestNode},
     pki::Credential,
 };

@@ -24,8 +24,9 @@ pub(crate) struct SoftHsm {
     directory: PathBuf,
 }
 
-/// Runs the test `name` with a SoftHSM of its own.
-pub(crate) fn with_softhsm(name: &str, test: impl FnOnce(&SoftHsm)) {
+/// Runs the test of this path, crate name included, with a SoftHSM of its own.
+pub(crate) fn with_softhsm(path: &str, test: impl FnOnce(&SoftHsm)) {
+    let (_, name) = path.split_once("::").expect("a path");
     if let Ok(directory) = env::var(DIRECTORY) {
         return test(&SoftHsm { directory: directory.into() });
     }
@@ -71,5 +72,10 @@ impl SoftHsm {
             threads: 2,
             deadline: Duration::from_secs(20),
         }
+    }
+
+    /// The directory of the test, for its other files.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 }

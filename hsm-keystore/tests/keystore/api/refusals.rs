@@ -8,7 +8,7 @@ use eds_core::{
 };
 use hyper::{Method, StatusCode};
 
-use crate::{
+use crate::common::{
     keys::{Fetch, Key, encoded, named, registration, sealed},
     node::{Answer, TestNode},
     pki::Credential,
