@@ -38,6 +38,7 @@ const WORKERS: usize = 64;
 struct Shared {
     node: Arc<Node>,
     workers: Arc<Semaphore>,
+    readiness: status::Readiness,
 }
 
 /// The caller of a connection; the server puts it into each request.
@@ -59,7 +60,11 @@ pub fn router(node: Arc<Node>) -> Router {
         .fallback(|| async { ApiError::new(Word::NotFound, "the paths of this API are in its description") })
         .method_not_allowed_fallback(|| async { ApiError::new(Word::MethodNotAllowed, "") })
         .layer(middleware::from_fn(layers::around))
-        .with_state(Shared { node, workers: Arc::new(Semaphore::new(WORKERS)) })
+        .with_state(Shared {
+            node,
+            workers: Arc::new(Semaphore::new(WORKERS)),
+            readiness: status::Readiness::default(),
+        })
 }
 
 impl Shared {

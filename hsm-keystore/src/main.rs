@@ -20,6 +20,7 @@ use eds_keystore::{
     node::startup,
     server::{Server, tls},
 };
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The EDS key server.
@@ -120,6 +121,7 @@ fn tls_check(config: &Config) -> Check {
 }
 
 fn serve(config: &Config) -> Result<(), String> {
+    keep_memory_private();
     let started = startup::start(config);
     let tls = tls::server_config(&config.tls);
     let mut reasons: Vec<String> = started
@@ -149,6 +151,15 @@ fn serve(config: &Config) -> Result<(), String> {
     // A hanging token must not keep the process.
     runtime.shutdown_background();
     served
+}
+
+/// Shares are in this process for the moment of an answer: no core dump, and no look from other processes of this user.
+fn keep_memory_private() {
+    let no_core = Rlimit { current: Some(0), maximum: Some(0) };
+    let kept = setrlimit(Resource::Core, no_core).and(set_dumpable_behavior(DumpableBehavior::NotDumpable));
+    if let Err(error) = kept {
+        tracing::warn!(%error, "core dumps of this process could not be ruled out");
+    }
 }
 
 /// Done when the process is asked to end.

@@ -1,9 +1,18 @@
 //! Who the node is, whether it lives and whether it can work.
 
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
 use axum::{Json, extract::State, http::header, response::IntoResponse};
 use eds_core::api::{Binary, NodeInfo};
+use tokio::sync::Mutex;
 
-use crate::api::{ApiError, Known, Shared, Word};
+use crate::{
+    api::{ApiError, Known, Shared, Word},
+    node::Node,
+};
 
 /// `GET /v1/node`.
 pub(super) async fn node(State(shared): State<Shared>, Known(caller): Known) -> Json<NodeInfo> {
@@ -26,16 +35,29 @@ pub(super) async fn healthy() -> impl IntoResponse {
     ([(header::CACHE_CONTROL, "no-store")], "ok\n")
 }
 
+/// For how long a token that worked is taken to work.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// When the node was last found able to work. Whoever holds the lock is the only one to try.
+pub(super) type Readiness = Arc<Mutex<Option<Instant>>>;
+
 /// `GET /readyz`: the token encrypts and decrypts, and the database answers.
+///
+/// Anybody may ask, so the token is tried once a second at most and by one request at a time.
 pub(super) async fn ready(State(shared): State<Shared>) -> Result<impl IntoResponse, ApiError> {
-    shared
-        .work(|node| {
-            node.hsm.canary()?;
-            node.store.ping().map_err(|error| match ApiError::from(error) {
-                passing if passing.word() == Word::Busy => passing,
-                _ => ApiError::new(Word::Busy, "the database does not answer"),
-            })
-        })
-        .await?;
+    let mut last = shared.readiness.lock().await;
+    if last.is_none_or(|found| found.elapsed() >= FRESH) {
+        *last = None;
+        shared.work(try_everything).await?;
+        *last = Some(Instant::now());
+    }
     Ok(([(header::CACHE_CONTROL, "no-store")], "ready\n"))
+}
+
+fn try_everything(node: &Node) -> Result<(), ApiError> {
+    node.hsm.canary()?;
+    node.store.ping().map_err(|error| match ApiError::from(error) {
+        passing if passing.word() == Word::Busy => passing,
+        _ => ApiError::new(Word::Busy, "the database does not answer"),
+    })
 }

@@ -159,6 +159,16 @@ mod tests {
         assert_eq!(Record::parse(&suite), Err(Error::UnknownSuite(9)));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_record_that_encodes_to_them_or_none(bytes: Vec<u8>, well_begun: bool) {
+            let bytes = if well_begun { [&[VERSION, 1, 0][..], &bytes].concat() } else { bytes };
+            if let Ok(record) = Record::parse(&bytes) {
+                proptest::prop_assert_eq!(record.encode(), bytes);
+            }
+        }
+    }
+
     #[test]
     fn every_field_changes_the_additional_data() {
         let kek = TokenKeyId::from_bytes([5; 16]);

@@ -90,6 +90,32 @@ mod tests {
         assert_eq!(encode(&list), Err(Unreadable));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn altered_bytes_are_another_list_or_none(position: proptest::sample::Index, flip in 1u8..) {
+            let mut bytes = encode(&sample()).expect("fits");
+            let position = position.index(bytes.len());
+            bytes[position] ^= flip;
+            if let Ok(list) = decode(&bytes) {
+                proptest::prop_assert_ne!((list.clone(), displays(&list)), (sample(), displays(&sample())));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_list_or_none(bytes: Vec<u8>) {
+            let _ = decode(&[&[VERSION][..], &bytes].concat());
+        }
+    }
+
+    /// The display forms, which the comparison of subjects leaves out.
+    fn displays(list: &AccessList) -> Vec<String> {
+        let of_entry = |(grantee, _): &(Grantee, Permissions)| match grantee {
+            Grantee::Subject(subject) => subject.display.clone(),
+            Grantee::Group(group) => group.clone(),
+        };
+        std::iter::once(list.owner.display.clone()).chain(list.entries.iter().map(of_entry)).collect()
+    }
+
     #[test]
     fn the_message_names_key_node_and_mac_key() {
         let message = |mac: u8, node: u8, key: u8, stored: &[u8]| {

@@ -5,6 +5,7 @@
 //! says so. Sessions are not resumed: a resumed one would skip the check of the certificate's dates.
 
 use std::{
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -74,6 +75,7 @@ pub enum TlsError {
 /// [`TlsError`], with the file at fault.
 pub fn server_config(config: &TlsConfig) -> Result<ServerConfig, TlsError> {
     let chain = certificates("tls.certificate", &config.certificate)?;
+    warn_if_public(&config.key);
     let key = PrivateKeyDer::from_pem_file(&config.key).map_err(|source| TlsError::Pem {
         key: "tls.key",
         file: config.key.clone(),
@@ -98,6 +100,14 @@ pub fn server_config(config: &TlsConfig) -> Result<ServerConfig, TlsError> {
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
     Ok(server)
+}
+
+/// A key that every user of the machine can read is a mistake, but one that the node can live with: the key protects the
+/// connection, and shares are sealed to the caller under it.
+fn warn_if_public(key: &Path) {
+    if std::fs::metadata(key).is_ok_and(|metadata| metadata.mode() & 0o007 != 0) {
+        tracing::warn!(file = %key.display(), "tls.key can be read by every user of this machine; chmod 600");
+    }
 }
 
 fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
