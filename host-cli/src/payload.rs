@@ -1,0 +1,78 @@
+//! The data path: containers written and read at the speed of the disk, in constant memory.
+//!
+//! [`seal`] encrypts a reader into a container. [`Container::read`] reads how a container starts, so that its key can be
+//! fetched; [`Container::unlock`] then checks key, header and, where the source can be read at positions, length and last chunk,
+//! before [`Unlocked::copy_to`] releases anything. From a pipe, chunks are released as they verify, and a missing end is
+//! an error. Into a file, batches of chunks are processed by a few threads: each reads, works in its one buffer, and writes
+//! at its position.
+//!
+//! A failed call may leave any part of its output written: [`crate::output`] makes files appear only when they are whole.
+
+mod batch;
+mod error;
+mod open;
+mod seal;
+
+use std::{
+    fs::File,
+    io::{Read, Seek, Write},
+    num::NonZero,
+    thread::available_parallelism,
+};
+
+pub use eds_core::container::{Fingerprint, Header, Written};
+
+pub use error::Error;
+pub use open::{Container, Unlocked};
+pub use seal::seal;
+
+/// Where output goes.
+pub enum Target<'a> {
+    /// A regular file of length 0, written at positions from several threads.
+    File(&'a File),
+    /// A pipe, a vector or standard output, written from front to back.
+    Stream(&'a mut dyn Write),
+}
+
+/// Where a container comes from.
+pub enum Source<'a> {
+    /// A regular file, read at positions from several threads.
+    File(&'a File),
+    /// Something else that can be read at positions, for example an object in remote storage or a slice.
+    Seekable(&'a mut dyn ReadSeek),
+    /// A pipe, read from front to back.
+    Stream(&'a mut dyn Read),
+}
+
+impl<'a> Source<'a> {
+    /// This file: read at positions if it is a regular file, else as a pipe.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub fn of_file(file: &'a mut File) -> std::io::Result<Self> {
+        Ok(if file.metadata()?.is_file() { Self::File(file) } else { Self::Stream(file) })
+    }
+}
+
+/// What can be read at positions.
+pub trait ReadSeek: Read + Seek {}
+impl<T: Read + Seek + ?Sized> ReadSeek for T {}
+
+/// How to work.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Threads for output into a file; at least 1.
+    pub threads: NonZero<usize>,
+}
+
+impl Default for Options {
+    /// Two threads, or one on a machine with one core: then reading, encrypting and writing overlap, and more would only
+    /// wait for the disk.
+    fn default() -> Self {
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        Self { threads: NonZero::new(cores.min(2)).unwrap_or(NonZero::<usize>::MIN) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
