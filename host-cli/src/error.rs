@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{catalog, cluster, config, output, storage};
+use crate::{catalog, cluster, config, dicom, output, storage};
 
 /// What sort of failure an error is; decides the exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,6 +106,9 @@ pub enum Error {
     /// The catalog or the metadata database.
     #[error(transparent)]
     Database(#[from] catalog::Error),
+    /// An image that cannot be taken apart or put together.
+    #[error(transparent)]
+    Dicom(#[from] dicom::Error),
     /// An input file.
     #[error("cannot read {}", path.display())]
     Read {
@@ -133,6 +136,7 @@ impl Error {
             Self::Output(error) => error.kind(),
             Self::Cluster(error) => error.kind(),
             Self::Storage(error) => error.kind(),
+            Self::Dicom(error) => error.kind(),
             Self::Database(error) => error.kind(),
             Self::Read { source, .. } => Kind::of_io(source),
             Self::Random(_) => Kind::Other,
@@ -146,6 +150,7 @@ impl Error {
             Self::Output(error) => error.hint(),
             Self::Cluster(error) => error.hint(),
             Self::Storage(error) => error.hint(),
+            Self::Dicom(error) => error.hint(),
             Self::Database(error) => error.hint(),
             Self::Read { .. } | Self::Random(_) => None,
         }

@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod commands;
 pub mod config;
 mod database;
+pub mod dicom;
 pub mod error;
 pub mod metadata;
 pub mod output;

@@ -1,0 +1,109 @@
+//! Taking a DICOM file apart into what may be seen and what is the patient's, and putting it together again.
+//!
+//! [`separate`] reads a file once, forward, and keeps three byte ranges: everything before the pixel data, the pixel data
+//! element, everything after it. The de-identified file is a new header made by [`profile`] followed by the pixel data
+//! element as it was, bit for bit. The private part ([`private_part`]) holds the other two ranges as they were received,
+//! so that [`restore`] gives back the original byte for byte; parsing and writing again could not do that.
+//! Memory is bounded by the size of the header, whatever the size of the pixel data.
+
+use std::io;
+
+use crate::error::Kind;
+
+mod dataset;
+pub mod private_part;
+pub mod profile;
+pub mod restore;
+pub mod separate;
+mod split;
+pub mod uid;
+
+pub use private_part::PrivatePart;
+pub use restore::restore;
+pub use separate::{Deidentified, Digests, ImageBinding, Separated, separate};
+pub use uid::UidKey;
+
+/// A file that cannot be taken apart or put together.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No DICOM file: the prefix is missing.
+    #[error("not a DICOM file: there is no DICM prefix at byte 128")]
+    NotDicom,
+    /// The file meta information does not name the transfer syntax.
+    #[error("the file meta information names no transfer syntax")]
+    NoTransferSyntax,
+    /// A transfer syntax that is not supported.
+    #[error("transfer syntax {0:?} is not supported")]
+    TransferSyntax(String),
+    /// A directory of a medium: it lists images, with their patients, and is none.
+    #[error("a DICOMDIR is not an image")]
+    Directory,
+    /// The file is not built as DICOM PS3.5 says.
+    #[error("malformed DICOM at byte {at}: {reason}")]
+    Malformed {
+        /// Offset in the data set as it was read.
+        at: u64,
+        /// What is wrong there.
+        reason: &'static str,
+    },
+    /// The file ends within an element.
+    #[error("truncated DICOM: the element at byte {at} is longer than the file")]
+    Truncated {
+        /// Offset in the data set as it was read.
+        at: u64,
+    },
+    /// More data outside of the pixel data than is held in memory.
+    #[error("the {what} is larger than {} MiB", MAX_HELD >> 20)]
+    TooLarge {
+        /// Which part.
+        what: &'static str,
+    },
+    /// The input could not be read.
+    #[error("cannot read the image")]
+    Read(#[source] io::Error),
+    /// The input changed between the first and the second reading.
+    #[error("the image changed while it was read")]
+    Changed,
+    /// The restored file could not be written.
+    #[error("cannot write the restored image")]
+    Write(#[source] io::Error),
+    /// A private part that is not in its documented format.
+    #[error("the private part is damaged")]
+    PrivatePart(#[source] eds_core::Error),
+    /// A private part of another image.
+    #[error("the private part belongs to another image")]
+    OtherImage,
+    /// What was put together is not the original.
+    #[error("the restored image is not the original")]
+    NotTheOriginal,
+}
+
+impl Error {
+    /// What sort of failure this is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Read(source) | Self::Write(source) => Kind::of_io(source),
+            Self::PrivatePart(eds_core::Error::UnknownVersion(_)) => Kind::Unsupported,
+            Self::PrivatePart(_) | Self::OtherImage | Self::NotTheOriginal => Kind::Damaged,
+            Self::Changed => Kind::Conflict,
+            _ => Kind::Unsupported,
+        }
+    }
+
+    /// Whether the input cannot be processed as DICOM at all; it may be registered as an opaque file instead.
+    pub fn is_unreadable(&self) -> bool {
+        self.kind() == Kind::Unsupported && !matches!(self, Self::PrivatePart(_))
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::PrivatePart(eds_core::Error::UnknownVersion(_)) => Some("use a newer release of eds".into()),
+            _ => None,
+        }
+    }
+}
+
+/// The most that is held in memory of a header, of what follows the pixel data, or of a deflated file, in bytes.
+pub const MAX_HELD: u64 = 64 << 20;

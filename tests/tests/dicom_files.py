@@ -1,0 +1,83 @@
+"""Judges de-identified files with pydicom, an implementation that is not ours.
+
+Arguments: pairs of files, original and de-identified. Prints a line for each problem, and nothing else.
+"""
+
+import sys
+
+import pydicom
+from pydicom.dataelem import DataElement
+
+# What tells who the patient is, or leads to it, in the files of pydicom.
+SECRET_VR = {"PN", "DA", "DT", "UI"}
+SECRET = {
+    "PatientID", "OtherPatientIDs", "IssuerOfPatientID", "AccessionNumber", "StudyID", "InstitutionName",
+    "InstitutionAddress", "StationName", "DeviceSerialNumber", "StudyDescription", "SeriesDescription", "ProtocolName",
+    "PatientComments", "ImageComments", "AdditionalPatientHistory", "MedicalRecordLocator", "PatientAddress",
+    "InstitutionalDepartmentName", "RequestedProcedureDescription", "PerformedProcedureStepDescription",
+}
+WELL_KNOWN = "1.2.840.10008."
+# Class UIDs are not instances; they may be private ones.
+CLASSES = {"SOPClassUID", "ReferencedSOPClassUID", "MediaStorageSOPClassUID"}
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+def secrets(dataset):
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from secrets(item)
+            continue
+        private = element.tag.is_private and element.VR in {"LO", "SH", "LT", "ST", "UT", "PN", "UI"}
+        named = element.keyword in SECRET or element.VR in SECRET_VR and element.keyword not in CLASSES
+        if not (private or named) or isinstance(element.value, bytes):
+            continue
+        many = element.value if element.VM > 1 else [element.value]
+        for value in many:
+            parts = str(value).split("^") if element.VR == "PN" else [str(value)]
+            for text in parts:
+                text = text.strip(" \0")
+                if len(text) >= 4 and not text.startswith(WELL_KNOWN):
+                    yield element.keyword or str(element.tag), text
+
+
+def pixels(dataset):
+    for keyword in PIXELS:
+        if keyword in dataset:
+            return keyword, dataset[keyword].value
+    return None, b""
+
+
+def judge(original_path, cleaned_path):
+    original = pydicom.dcmread(original_path, force=True)
+    cleaned = pydicom.dcmread(cleaned_path)
+    cleaned.decode()
+    for element in cleaned.iterall():
+        assert element is not None
+    keyword, value = pixels(original)
+    if pixels(cleaned) != (keyword, value):
+        yield "the pixel data differ"
+    if cleaned.get("PatientIdentityRemoved") != "YES":
+        yield "PatientIdentityRemoved is not YES"
+    if original.get("SOPInstanceUID") and cleaned.SOPInstanceUID != cleaned.file_meta.MediaStorageSOPInstanceUID:
+        yield "the file meta information names another instance"
+    if any(element.tag.is_private for element in cleaned.iterall()):
+        yield "a private element was kept"
+    for keep in ("Rows", "Columns", "BitsAllocated", "PixelSpacing", "ImageType", "RescaleSlope", "Modality"):
+        if original.get(keep) is not None and cleaned.get(keep) != original.get(keep):
+            yield f"{keep} was not kept"
+    raw = open(cleaned_path, "rb").read()
+    head = raw[: len(raw) - len(value)] if value else raw
+    kept = {str(element.value) for element in cleaned.iterall() if element.VR in {"SH", "LO", "CS"}}
+    for name, text in set(secrets(original)) | set(secrets(original.file_meta)):
+        # A word that is also, say, the name of a sequence is no secret: it was kept for what it says there.
+        if text.encode("latin-1", "replace") in head and not any(text in value for value in kept):
+            yield f"{name} is still there"
+
+
+for pair in zip(sys.argv[1::2], sys.argv[2::2]):
+    try:
+        for problem in judge(*pair):
+            print(f"{pair[0]}: {problem}")
+    except Exception as error:
+        print(f"{pair[0]}: {type(error).__name__}: {error}")
