@@ -103,7 +103,7 @@ async fn connection(stream: TcpStream, tls: TlsAcceptor, router: Router, watcher
     let _ = stream.set_nodelay(true);
     let stream = match timeout(HANDSHAKE, tls.accept(stream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "no handshake"),
+        Ok(Err(error)) => return tracing::info!(%error, "no handshake"),
         Err(_) => return tracing::debug!("a handshake took too long"),
     };
     let peer = peer(&stream);
