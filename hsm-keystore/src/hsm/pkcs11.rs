@@ -1,6 +1,6 @@
 //! A token through its PKCS#11 module.
 //!
-//! Every call is done by one of a few threads that own a session each ([`pool`]), so that a hanging module blocks such a
+//! Every call is done by one of a few threads that own a session each (`pool`), so that a hanging module blocks such a
 //! thread and not the server. Keys are found by label and id, never by slot or handle kept over a session.
 
 mod ceremony;
