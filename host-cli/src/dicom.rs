@@ -19,7 +19,7 @@ mod split;
 pub mod uid;
 
 pub use private_part::PrivatePart;
-pub use restore::restore;
+pub use restore::{Restorer, restore};
 pub use separate::{Deidentified, Digests, ImageBinding, Separated, separate};
 pub use uid::UidKey;
 

@@ -96,9 +96,9 @@ impl Separated {
     ///
     /// # Errors
     /// [`Error::Read`].
-    pub fn deidentified<'a, R: Read + Seek>(&'a self, input: &'a mut R) -> Result<Deidentified<'a>, Error> {
+    pub fn deidentified<'a, R: Read + Seek + Send>(&'a self, input: &'a mut R) -> Result<Deidentified<'a>, Error> {
         let mut original_digest = Context::new(&SHA256);
-        let (pixels, tail): (Box<dyn Read + 'a>, &[u8]) = match &self.original.bytes {
+        let (pixels, tail): (Box<dyn Read + Send + 'a>, &[u8]) = match &self.original.bytes {
             Bytes::Parts { head, pixels, tail, .. } => {
                 input.seek(SeekFrom::Start(pixels.start)).map_err(Error::Read)?;
                 original_digest.update(head);
@@ -149,7 +149,7 @@ impl fmt::Debug for Separated {
 pub struct Deidentified<'a> {
     image: &'a Separated,
     head: &'a [u8],
-    pixels: Box<dyn Read + 'a>,
+    pixels: Box<dyn Read + Send + 'a>,
     left: u64,
     tail: &'a [u8],
     deidentified_digest: Context,

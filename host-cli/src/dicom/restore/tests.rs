@@ -84,3 +84,16 @@ fn a_full_disk_is_reported_as_such() {
     let written = restore(&mut Cursor::new(CLEANED), &around(), &mut small.as_mut_slice());
     assert!(matches!(written, Err(Error::Write(_))));
 }
+
+#[test]
+fn it_may_be_written_in_pieces_of_any_size() {
+    for size in 1..=CLEANED.len() {
+        let (part, mut out) = (around(), Vec::new());
+        let mut restorer = Restorer::new(&part, &mut out).expect("starts");
+        for piece in CLEANED.chunks(size) {
+            restorer.write_all(piece).expect("writes");
+        }
+        restorer.finish().expect("is the original");
+        assert_eq!(out, ORIGINAL, "pieces of {size}");
+    }
+}
