@@ -22,9 +22,26 @@ type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
 
 /// Threads with a seat `S` each: what a job needs, made anew after a panic.
 pub(super) struct Pool<S> {
+    // Before `end`: the threads end because it is gone.
     queue: SyncSender<Job<S>>,
     deadline: Duration,
     threads: usize,
+    _end: End,
+}
+
+/// Waits, when it is dropped, until every thread has closed its session: a module must not be in a call while the process
+/// ends and tears the module down (SoftHSM crashes then). A hanging module is waited for until the deadline only.
+struct End {
+    // In a mutex only to be shared.
+    threads: Mutex<Receiver<()>>,
+    deadline: Duration,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // Nothing is ever sent: the answer is that the last thread dropped its sender.
+        let _ = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(self.deadline);
+    }
 }
 
 /// The answer of a job that was begun.
@@ -34,7 +51,7 @@ pub(super) struct Pending<T> {
 }
 
 impl<S: 'static> Pool<S> {
-    /// Starts the threads. They end when the pool is dropped.
+    /// Starts the threads. They end when the pool is dropped, which waits for them.
     ///
     /// # Errors
     /// [`HsmError::Busy`] when the system starts no more threads.
@@ -45,14 +62,19 @@ impl<S: 'static> Pool<S> {
     ) -> Result<Self, HsmError> {
         let (queue, jobs) = sync_channel::<Job<S>>(threads * QUEUE_PER_THREAD);
         let (jobs, seat) = (Arc::new(Mutex::new(jobs)), Arc::new(seat));
+        let (running, ended) = sync_channel(0);
         for number in 0..threads {
-            let (jobs, seat) = (Arc::clone(&jobs), Arc::clone(&seat));
+            let (jobs, seat, running) = (Arc::clone(&jobs), Arc::clone(&seat), running.clone());
             thread::Builder::new()
                 .name(format!("token-{number}"))
-                .spawn(move || work(&jobs, seat.as_ref()))
+                .spawn(move || {
+                    work(&jobs, seat.as_ref());
+                    drop((jobs, seat));
+                    drop(running);
+                })
                 .map_err(|_| HsmError::Busy)?;
         }
-        Ok(Self { queue, deadline, threads })
+        Ok(Self { queue, deadline, threads, _end: End { threads: Mutex::new(ended), deadline } })
     }
 
     /// How many threads there are.
@@ -117,7 +139,10 @@ fn work<S>(jobs: &Mutex<Receiver<Job<S>>>, seat: &(dyn Fn() -> S + Send + Sync))
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Barrier;
+    use std::sync::{
+        Barrier,
+        atomic::{AtomicUsize, Ordering},
+    };
 
     use super::*;
 
@@ -162,6 +187,21 @@ mod tests {
         for pending in stale {
             assert!(matches!(pending.wait(), Err(HsmError::Deadline)));
         }
+    }
+
+    #[test]
+    fn a_pool_ends_after_its_threads_have_closed_their_sessions() {
+        struct Slow(Arc<AtomicUsize>);
+        impl Drop for Slow {
+            fn drop(&mut self) {
+                thread::sleep(Duration::from_millis(50));
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let closed = Arc::new(AtomicUsize::new(0));
+        let seats = Arc::clone(&closed);
+        drop(Pool::start(3, Duration::from_secs(60), move || Slow(Arc::clone(&seats))).expect("starts"));
+        assert_eq!(closed.load(Ordering::SeqCst), 3);
     }
 
     #[test]
