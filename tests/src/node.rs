@@ -127,7 +127,7 @@ impl Node {
         if process.wait_for("listening on ", PATIENCE).is_ok() {
             give_up!("node {} started, although it should not", self.number);
         }
-        let status = process.end()?;
+        let status = process.ended()?;
         if status.code().is_none_or(|code| code == 0) {
             give_up!("node {} ended with {status}, not with an error code:\n{}", self.number, process::tail(&log));
         }

@@ -94,7 +94,18 @@ impl Process {
     /// # Errors
     /// When it is not to be ended.
     pub fn end(mut self) -> Outcome<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
+        }
         self.signal(Signal::TERM)?;
+        Ok(self.child.wait()?)
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn ended(mut self) -> Outcome<ExitStatus> {
         Ok(self.child.wait()?)
     }
 
