@@ -6,9 +6,15 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{Error, Kind, config::Config};
+use crate::{Error, Kind, config::Config, keystore::NodeError};
 
 pub mod cluster;
+pub mod decrypt;
+pub mod doctor;
+pub mod encrypt;
+pub mod key;
+pub mod register;
+pub mod retrieve;
 
 /// Encrypted storage for medical images: register an image and get it back.
 #[derive(Parser, Debug)]
@@ -48,6 +54,19 @@ impl Options {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Register images: take the patient's data off, encrypt, store, split the keys over the key servers
+    Register(register::Register),
+    /// Get an image back, de-identified or, with --restore, as it was
+    Retrieve(retrieve::Retrieve),
+    /// Encrypt any file or pipe under a new key
+    Encrypt(encrypt::Encrypt),
+    /// Decrypt a file or pipe that `eds encrypt` made, or any other EDS container
+    Decrypt(decrypt::Decrypt),
+    /// Look at keys on the key servers
+    #[command(subcommand)]
+    Key(key::Key),
+    /// Check that every key server can be reached and used, and that the configuration is in order
+    Doctor(doctor::Doctor),
     /// Make, sign, import, update and show the directory of the key servers
     #[command(subcommand)]
     Cluster(cluster::Cluster),
@@ -61,8 +80,21 @@ impl Cli {
     pub fn run(self) -> Result<(), Error> {
         let options = &self.options;
         match self.command {
+            Command::Register(command) => command.run(options),
+            Command::Retrieve(command) => command.run(options),
+            Command::Encrypt(command) => command.run(options),
+            Command::Decrypt(command) => command.run(options),
+            Command::Key(command) => command.run(options),
+            Command::Doctor(command) => command.run(options),
             Command::Cluster(command) => command.run(options),
         }
+    }
+}
+
+/// Says which nodes did not do as they should, although the command succeeded without them.
+fn warn(nodes: &[NodeError]) {
+    for node in nodes {
+        eprintln!("eds: warning: {node}");
     }
 }
 

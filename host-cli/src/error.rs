@@ -11,7 +11,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{catalog, cluster, config, dicom, output, storage};
+use eds_core::ids::{FileId, KeyId};
+
+use crate::{
+    catalog, cluster, config, dicom,
+    keystore::{FetchError, KeystoreError, NodeError, RegisterError},
+    output, payload, storage,
+};
 
 /// What sort of failure an error is; decides the exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,9 +112,99 @@ pub enum Error {
     /// The catalog or the metadata database.
     #[error(transparent)]
     Database(#[from] catalog::Error),
-    /// An image that cannot be taken apart or put together.
+    /// The caller's certificate or key.
     #[error(transparent)]
-    Dicom(#[from] dicom::Error),
+    Keystore(#[from] KeystoreError),
+    /// A key could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// A key could not be registered.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// The key servers gave neither a key nor a reason.
+    #[error("the key servers gave neither a key nor a reason")]
+    NothingFetched,
+    /// The data path of a file that is not in the catalog.
+    #[error(transparent)]
+    Payload(#[from] payload::Error),
+    /// A registered file.
+    #[error("file {file}")]
+    Stored {
+        /// Its id.
+        file: FileId,
+        /// What is wrong.
+        source: payload::Error,
+    },
+    /// An image that cannot be taken apart.
+    #[error("{}", path.display())]
+    Dicom {
+        /// The image.
+        path: PathBuf,
+        /// What is wrong.
+        source: dicom::Error,
+    },
+    /// An image that cannot be put together again.
+    #[error("image {file}")]
+    Private {
+        /// Its id.
+        file: FileId,
+        /// What is wrong.
+        source: dicom::Error,
+    },
+    /// A manifest in the catalog or the metadata database.
+    #[error("the manifest that was recorded at registration is damaged")]
+    RecordedManifest(#[source] eds_core::Error),
+    /// A registration that was not completed.
+    #[error("the registration of {file} was interrupted")]
+    Interrupted {
+        /// Its id.
+        file: FileId,
+    },
+    /// A file without a private part.
+    #[error("{file} has no private part: it was encrypted whole")]
+    NothingToRestore {
+        /// Its id.
+        file: FileId,
+    },
+    /// One key server.
+    #[error(transparent)]
+    Node(NodeError),
+    /// Not every key server holds a key as it should.
+    #[error("key {key} is not active on every node{}", lines(.nodes))]
+    NotEverywhere {
+        /// The key.
+        key: KeyId,
+        /// The nodes, with what they said.
+        nodes: Vec<NodeError>,
+    },
+    /// A text that should be an id.
+    #[error("{0:?} is not an id: 32 hex digits in groups of 8-4-4-4-12 are expected")]
+    NotAnId(String),
+    /// The caller's certificate is no longer valid.
+    #[error("the certificate of {subject} expired on {when}")]
+    CertificateExpired {
+        /// Whose it is.
+        subject: String,
+        /// When it expired.
+        when: String,
+    },
+    /// Some of several files could not be processed; each was reported.
+    #[error("not all files could be processed")]
+    SomeFailed {
+        /// The kind of the first failure.
+        kind: Kind,
+    },
+    /// `eds doctor` found something.
+    #[error("{failed} of the checks failed")]
+    Unwell {
+        /// How many.
+        failed: usize,
+        /// The kind of the first of them.
+        kind: Kind,
+    },
+    /// The runtime of the network code.
+    #[error("the network runtime cannot be started")]
+    Runtime(#[source] io::Error),
     /// An input file.
     #[error("cannot read {}", path.display())]
     Read {
@@ -136,10 +232,23 @@ impl Error {
             Self::Output(error) => error.kind(),
             Self::Cluster(error) => error.kind(),
             Self::Storage(error) => error.kind(),
-            Self::Dicom(error) => error.kind(),
             Self::Database(error) => error.kind(),
+            Self::Keystore(error) => error.kind(),
+            Self::Fetch(error) => error.kind(),
+            Self::Register(error) => error.kind(),
+            Self::Node(error) => error.fault.kind(),
+            Self::Payload(error) | Self::Stored { source: error, .. } => error.kind(),
+            Self::Dicom { source, .. } | Self::Private { source, .. } => source.kind(),
+            Self::RecordedManifest(_) => Kind::Damaged,
+            Self::Interrupted { .. } => Kind::NotFound,
+            Self::NothingToRestore { .. } => Kind::Usage,
+            Self::NothingFetched => Kind::Unavailable,
+            Self::NotEverywhere { .. } => Kind::Unavailable,
+            Self::NotAnId(_) => Kind::Usage,
+            Self::CertificateExpired { .. } => Kind::Denied,
+            Self::Unwell { kind, .. } | Self::SomeFailed { kind } => *kind,
             Self::Read { source, .. } => Kind::of_io(source),
-            Self::Random(_) => Kind::Other,
+            Self::Random(_) | Self::Runtime(_) => Kind::Other,
         }
     }
 
@@ -150,9 +259,28 @@ impl Error {
             Self::Output(error) => error.hint(),
             Self::Cluster(error) => error.hint(),
             Self::Storage(error) => error.hint(),
-            Self::Dicom(error) => error.hint(),
             Self::Database(error) => error.hint(),
-            Self::Read { .. } | Self::Random(_) => None,
+            Self::Keystore(error) => error.hint(),
+            Self::Fetch(error) => error.hint(),
+            Self::Register(error) => error.hint(),
+            Self::Payload(error) | Self::Stored { source: error, .. } => error.hint(),
+            Self::Dicom { source, .. } if source.is_unreadable() => {
+                Some("--opaque encrypts a file whole, without looking into it".into())
+            }
+            Self::Dicom { source, .. } | Self::Private { source, .. } => source.hint(),
+            Self::RecordedManifest(_) => Some("restore the database from a backup".into()),
+            Self::Interrupted { .. } => Some("register the image again".into()),
+            Self::NothingToRestore { .. } => Some("leave out --restore".into()),
+            Self::CertificateExpired { .. } => Some("ask the authority that issued it for a new one".into()),
+            Self::NotEverywhere { key, .. } => Some(format!("when those nodes are back: eds key confirm {key}")),
+            Self::Unwell { .. } => Some("the lines marked FAIL above say what is wrong".into()),
+            Self::Read { .. }
+            | Self::Random(_)
+            | Self::Runtime(_)
+            | Self::Node(_)
+            | Self::NotAnId(_)
+            | Self::SomeFailed { .. }
+            | Self::NothingFetched => None,
         }
     }
 
@@ -170,6 +298,11 @@ impl Error {
         }
         text
     }
+}
+
+/// Faults of nodes, one a line, to follow a message.
+fn lines(nodes: &[NodeError]) -> String {
+    nodes.iter().fold(String::new(), |text, node| format!("{text}\n  {node}"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //!
 //! Rooms: [`config`] what the user set, [`cluster`] which key servers to believe, [`storage`] where ciphertext lives,
 //! [`catalog`] what was registered, [`metadata`] public attributes and sealed private parts, [`dicom`] taking an image
-//! apart and putting it together again, [`output`] files that appear whole or not at all, [`payload`] encryption at the
+//! apart and putting it together again, [`keystore`] the quorum client, [`journey`] the two stories, [`output`] files that appear whole or not at all, [`payload`] encryption at the
 //! speed of the disk, [`commands`] the command line.
 //! Errors of all rooms meet in [`error`], which knows the exit code and the hint of each.
 #![forbid(unsafe_code)]
@@ -15,6 +15,8 @@ pub mod config;
 mod database;
 pub mod dicom;
 pub mod error;
+pub mod journey;
+pub mod keystore;
 pub mod metadata;
 pub mod output;
 pub mod payload;

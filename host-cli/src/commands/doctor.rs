@@ -1,0 +1,98 @@
+//! `eds doctor`: can I reach, authenticate to and use each key server, and are my own rooms in order?
+
+use clap::Args;
+
+use super::Options;
+use crate::{
+    Error, Kind, catalog::Catalog, cluster::Trust, config::Config, journey::Nodes, keystore::Identity,
+    metadata::Metadata, output, storage::local::LocalStore,
+};
+
+/// The arguments of `eds doctor`.
+#[derive(Args, Debug)]
+pub struct Doctor {}
+
+/// A line of the report for each check.
+#[derive(Default)]
+struct Report {
+    failed: usize,
+    worst: Option<Kind>,
+}
+
+impl Doctor {
+    pub(super) fn run(self, options: &Options) -> Result<(), Error> {
+        let config = options.load()?;
+        let mut report = Report::default();
+        report.note("configuration", Ok::<_, Error>(config.file.display().to_string()))?;
+        let identity = Identity::load(&config.identity, &config.tls_ca);
+        report.note("certificate", identity.map_err(Error::from).and_then(|identity| describe(&identity)))?;
+        let trust = Trust::load(&config.state).map_err(Error::from);
+        report.note("cluster", trust.map(|trust| cluster(&trust)))?;
+        rooms(&mut report, &config)?;
+        if let Ok(nodes) = Nodes::open(&config) {
+            for view in nodes.node_status() {
+                let name = format!("node {}", view.node.number);
+                let said = view.answer.map(|info| {
+                    format!("{}  ready, version {}, takes you for {}", view.node.url, info.version, info.caller)
+                });
+                let url = view.node.url.to_string();
+                let fault = |fault| crate::keystore::NodeError { node: view.node.number, url, fault };
+                report.note(&name, said.map_err(|error| Error::Node(fault(error))))?;
+            }
+        }
+        match report.worst {
+            None => Ok(()),
+            Some(kind) => Err(Error::Unwell { failed: report.failed, kind }),
+        }
+    }
+}
+
+fn rooms(report: &mut Report, config: &Config) -> Result<(), Error> {
+    let storage = LocalStore::open(&config.storage).map_err(Error::from);
+    report.note("storage", storage.map(|_| config.storage.display().to_string()))?;
+    let catalog = Catalog::open(&config.catalog).and_then(|catalog| catalog.pending()).map_err(Error::from);
+    report.note(
+        "catalog",
+        catalog.map(|pending| match pending.len() {
+            0 => config.catalog.display().to_string(),
+            count => format!(
+                "{}  {count} interrupted registration(s): register those images again",
+                config.catalog.display()
+            ),
+        }),
+    )?;
+    let metadata = Metadata::open(&config.metadata).map_err(Error::from);
+    report.note("metadata", metadata.map(|_| config.metadata.display().to_string()))
+}
+
+fn describe(identity: &Identity) -> Result<String, Error> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+    if identity.not_after() < i64::try_from(now).unwrap_or(i64::MAX) {
+        return Err(Error::CertificateExpired { subject: identity.subject().into(), when: identity.expires().into() });
+    }
+    Ok(format!("{}  valid until {}", identity.subject(), identity.expires()))
+}
+
+fn cluster(trust: &Trust) -> String {
+    let directory = &trust.directory;
+    format!(
+        "{:?}, directory version {}, {} active node(s)",
+        directory.name,
+        directory.version,
+        directory.active().count()
+    )
+}
+
+impl Report {
+    fn note(&mut self, what: &str, result: Result<String, Error>) -> Result<(), Error> {
+        match result {
+            Ok(text) => Ok(output::print(&format!("ok    {what:<14} {text}\n"))?),
+            Err(error) => {
+                self.failed += 1;
+                self.worst.get_or_insert(error.kind());
+                let text = error.report();
+                Ok(output::print(&format!("FAIL  {what:<14} {}\n", text.trim_start_matches("eds: error: ")))?)
+            }
+        }
+    }
+}

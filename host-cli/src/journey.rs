@@ -1,0 +1,203 @@
+//! The two stories of the client, readable from top to bottom: an image goes in, an image comes back.
+//!
+//! | part | story |
+//! |---|---|
+//! | `register` | separate the patient, encrypt, split the keys over the servers, store, record |
+//! | `retrieve` | find, fetch the key from any m servers, compare, decrypt; with `--restore` put the patient back |
+//! | `files` | the same protection for any file or pipe, without catalog and storage |
+//! | `project` | the key of a project, from which replacement UIDs are derived |
+
+pub mod files;
+mod project;
+pub mod register;
+pub mod retrieve;
+
+use std::io::{Read, Write as _};
+
+use eds_core::{
+    cipher::InputKey,
+    ids::{FileId, KeyId, Threshold},
+    manifest::{self, Manifest},
+    sharing::FileSecret,
+};
+use rand_core::UnwrapErr;
+use tokio::runtime::{Builder, Runtime};
+
+use self::project::Project;
+use crate::{
+    Error,
+    catalog::Catalog,
+    cluster::Trust,
+    config::Config,
+    keystore::{
+        Evidence, Identity, KeyStatus, Keystore, Latencies, NewKey, NodeError, NodeStatus, Prepared, RegisterError,
+        Registered, Want,
+    },
+    metadata::Metadata,
+    output::Output,
+    payload::{self, Header, Target, Unlocked, Written},
+    storage::local::LocalStore,
+};
+
+/// The purpose of a key that encrypts the payload of a container: images and plain files.
+const PURPOSE_FILE: &str = "file";
+/// The purpose of a key that encrypts the private part of an image.
+const PURPOSE_PRIVATE: &str = "private";
+
+/// The key servers, called from code that waits for their answers.
+pub struct Nodes {
+    keystore: Keystore,
+    runtime: Runtime,
+}
+
+impl Nodes {
+    /// A client of the pinned cluster with the identity of the configuration. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// No pinned cluster, unusable certificate or key.
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        let trust = Trust::load(&config.state)?;
+        let identity = Identity::load(&config.identity, &config.tls_ca)?;
+        let keystore = Keystore::connect(trust.directory, &identity, Latencies::load(&config.state))?;
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+        Ok(Self { keystore, runtime })
+    }
+
+    /// The quorum client itself.
+    pub fn keystore(&self) -> &Keystore {
+        &self.keystore
+    }
+
+    /// Fetches several keys in one call to each node: their secrets, in order, and the nodes that answered wrongly.
+    ///
+    /// # Errors
+    /// [`crate::keystore::FetchError`] of the first key that could not be had.
+    pub fn fetch_all(&self, wants: &[Want]) -> Result<(Vec<FileSecret>, Vec<NodeError>), Error> {
+        let mut secrets = Vec::with_capacity(wants.len());
+        let mut culprits: Vec<NodeError> = Vec::new();
+        for fetched in self.runtime.block_on(self.keystore.fetch(wants)) {
+            let fetched = fetched?;
+            secrets.push(fetched.secret);
+            for culprit in fetched.culprits {
+                if !culprits.iter().any(|known| known.node == culprit.node) {
+                    culprits.push(culprit);
+                }
+            }
+        }
+        Ok((secrets, culprits))
+    }
+
+    /// Stores prepared keys on every active node.
+    ///
+    /// # Errors
+    /// [`crate::keystore::RegisterError`].
+    pub fn register(&self, prepared: Prepared) -> Result<Registered, Error> {
+        Ok(self.runtime.block_on(self.keystore.register(prepared))?)
+    }
+
+    /// Deletes keys on every node; returns the nodes that did not.
+    pub fn unregister(&self, keys: &[KeyId]) -> Vec<NodeError> {
+        self.runtime.block_on(self.keystore.unregister(keys))
+    }
+
+    /// Tells every node that all hold these keys; returns the nodes that could not be told.
+    pub fn confirm(&self, keys: &[KeyId]) -> Vec<NodeError> {
+        self.runtime.block_on(self.keystore.confirm(keys))
+    }
+
+    /// What every node holds of a key.
+    pub fn key_status(&self, key: KeyId) -> KeyStatus {
+        self.runtime.block_on(self.keystore.key_status(key))
+    }
+
+    /// Whether every node can be used.
+    pub fn node_status(&self) -> NodeStatus {
+        self.runtime.block_on(self.keystore.node_status())
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        self.keystore.keep_latencies();
+    }
+}
+
+/// Everything that registering and retrieving images needs.
+pub struct Session {
+    nodes: Nodes,
+    storage: LocalStore,
+    catalog: Catalog,
+    metadata: Metadata,
+    project: Project,
+    threshold: Option<u8>,
+}
+
+impl Session {
+    /// Opens the rooms that the configuration names.
+    ///
+    /// # Errors
+    /// As [`Nodes::open`], and what storage, catalog or metadata fail with.
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        Ok(Self {
+            nodes: Nodes::open(config)?,
+            storage: LocalStore::open(&config.storage)?,
+            catalog: Catalog::open(&config.catalog)?,
+            metadata: Metadata::open(&config.metadata)?,
+            project: Project::default(),
+            threshold: config.threshold,
+        })
+    }
+}
+
+/// A container about to be written under a new key.
+struct Seal {
+    header: Header,
+    key: InputKey,
+    threshold: Threshold,
+}
+
+impl Seal {
+    /// A container for one of the keys of `prepared`.
+    fn new(key: &NewKey, prepared: &Prepared, purpose: &str) -> Result<Self, Error> {
+        let manifest = prepared.manifest(key.id).ok_or(RegisterError::Core(eds_core::Error::Mismatch))?;
+        let header = Header {
+            file: FileId::random(&mut UnwrapErr(getrandom::SysRng)),
+            key: key.id,
+            epoch: manifest.epoch,
+            anchor: manifest.anchor(),
+        };
+        Ok(Self { header, key: key.secret.input_key(purpose, key.id), threshold: manifest.threshold })
+    }
+
+    fn write(&self, input: &mut (impl Read + Send + ?Sized), target: Target<'_>) -> Result<Written, Error> {
+        Ok(payload::seal(input, target, &self.key, &self.header, &payload::Options::default())?)
+    }
+}
+
+/// Decrypts into the output. A file appears under its name only when it is whole.
+fn deliver(unlocked: Unlocked<'_>, output: Output, of_payload: impl Fn(payload::Error) -> Error) -> Result<(), Error> {
+    let options = payload::Options::default();
+    match output {
+        Output::File(file) => {
+            unlocked.copy_to(Target::File(file.file()), &options).map_err(of_payload)?;
+            Ok(file.finish()?)
+        }
+        Output::Stdout => {
+            let mut stdout = std::io::stdout().lock();
+            unlocked.copy_to(Target::Stream(&mut stdout), &options).map_err(&of_payload)?;
+            stdout.flush().map_err(|error| of_payload(payload::Error::Write(error)))
+        }
+    }
+}
+
+/// The bytes of a manifest, for a database.
+fn encode(manifest: &Manifest) -> Result<Vec<u8>, Error> {
+    let mut buffer = [0; manifest::MAX_BYTES];
+    let bytes = manifest.encode(&mut buffer).map_err(RegisterError::Core)?;
+    Ok(bytes.to_vec())
+}
+
+/// What a database recorded of a key.
+fn recorded(manifest: &[u8]) -> Result<Evidence, Error> {
+    Manifest::decode(manifest).map(|manifest| Evidence::Recorded(Box::new(manifest))).map_err(Error::RecordedManifest)
+}

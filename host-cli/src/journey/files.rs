@@ -1,0 +1,96 @@
+//! Any file or pipe: encrypted under a key of its own, decrypted with the key that its header names.
+
+use std::{
+    fs::File,
+    io::{Read, Write as _},
+    path::Path,
+};
+
+use eds_core::{
+    ids::{KeyId, Threshold},
+    sharing::FileSecret,
+};
+
+use super::{Nodes, PURPOSE_FILE, Seal, deliver};
+use crate::{
+    Error,
+    keystore::{Evidence, NewKey, NodeError, Want},
+    output::Output,
+    payload::{self, Container, Source, Target},
+};
+
+/// What was encrypted.
+#[derive(Debug)]
+pub struct Encrypted {
+    /// The new key.
+    pub key: KeyId,
+    /// How many of how many nodes open it.
+    pub threshold: Threshold,
+    /// Nodes that hold the key but could not be told that all others do.
+    pub unconfirmed: Vec<NodeError>,
+}
+
+/// Encrypts `input` under a new key. Into a file, nothing appears under its name unless every node has its share; into a
+/// pipe, nothing is written before every node has it.
+///
+/// # Errors
+/// What reading, writing or registering failed with.
+pub fn encrypt(
+    nodes: &Nodes,
+    input: &mut (impl Read + Send + ?Sized),
+    output: Output,
+    threshold: Option<u8>,
+) -> Result<Encrypted, Error> {
+    let key = NewKey::random();
+    let prepared = nodes.keystore().prepare(std::slice::from_ref(&key), threshold)?;
+    let seal = Seal::new(&key, &prepared, PURPOSE_FILE)?;
+    let threshold = seal.threshold;
+    let registered = match output {
+        Output::File(file) => {
+            seal.write(input, Target::File(file.file()))?;
+            let registered = nodes.register(prepared)?;
+            if let Err(error) = file.finish() {
+                nodes.unregister(&[key.id]);
+                return Err(error.into());
+            }
+            registered
+        }
+        Output::Stdout => {
+            let registered = nodes.register(prepared)?;
+            let mut stdout = std::io::stdout().lock();
+            let written = seal.write(input, Target::Stream(&mut stdout));
+            let flushed = stdout.flush().map_err(|error| payload::Error::Write(error).into());
+            if let Err(error) = written.and(flushed) {
+                nodes.unregister(&[key.id]);
+                return Err(error);
+            }
+            registered
+        }
+    };
+    Ok(Encrypted { key: key.id, threshold, unconfirmed: registered.unconfirmed })
+}
+
+/// Decrypts a container with the key that its header names; returns that key and the nodes that answered wrongly.
+///
+/// # Errors
+/// What reading, fetching, checking or writing failed with. A file appears under its name only when it is whole.
+pub fn decrypt(nodes: &Nodes, input: Source<'_>, output: Output) -> Result<(KeyId, Vec<NodeError>), Error> {
+    let container = Container::read(input)?;
+    let header = *container.header();
+    let (secrets, culprits) =
+        nodes.fetch_all(&[Want { key: header.key, evidence: Evidence::Anchor(header.anchor) }])?;
+    let [secret] = <[FileSecret; 1]>::try_from(secrets).map_err(|_| Error::NothingFetched)?;
+    let unlocked = container.unlock(&secret.input_key(PURPOSE_FILE, header.key))?;
+    drop(secret);
+    deliver(unlocked, output, Error::Payload)?;
+    Ok((header.key, culprits))
+}
+
+/// The input that the user named, and `-` for standard input.
+///
+/// # Errors
+/// What the operating system said.
+pub fn open_input(path: &Path) -> Result<File, Error> {
+    let file = if path == Path::new("-") { File::open("/dev/stdin") } else { File::open(path) };
+    file.map_err(Error::reading(path))
+}

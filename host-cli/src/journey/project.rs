@@ -1,0 +1,73 @@
+//! The key of a project: made at the first registration into a metadata database, kept by the key servers like every
+//! other key, and the source of replacement UIDs, so that references between images of a project stay consistent.
+
+use std::cell::OnceCell;
+
+use eds_core::manifest::Manifest;
+
+use super::{Nodes, encode, recorded};
+use crate::{
+    Error, catalog,
+    dicom::UidKey,
+    keystore::{NewKey, NodeError, Want},
+    metadata::{Metadata, ProjectKey},
+};
+
+/// The purpose of a key that replaces UIDs.
+const PURPOSE_UID: &str = "uid";
+
+/// The UID key of a session, fetched once.
+#[derive(Default)]
+pub(super) struct Project(OnceCell<UidKey>);
+
+impl Project {
+    /// The UID key, fetched or made when it is first asked for; nodes that need attention are added to `warnings`.
+    pub(super) fn uid_key(
+        &self,
+        nodes: &Nodes,
+        metadata: &Metadata,
+        threshold: Option<u8>,
+        warnings: &mut Vec<NodeError>,
+    ) -> Result<&UidKey, Error> {
+        if let Some(key) = self.0.get() {
+            return Ok(key);
+        }
+        let key = match metadata.project_key()? {
+            Some(project) => fetch(nodes, &project, warnings)?,
+            None => make(nodes, metadata, threshold, warnings)?,
+        };
+        Ok(self.0.get_or_init(|| key))
+    }
+}
+
+fn fetch(nodes: &Nodes, project: &ProjectKey, warnings: &mut Vec<NodeError>) -> Result<UidKey, Error> {
+    let (secrets, culprits) = nodes.fetch_all(&[Want { key: project.key, evidence: recorded(&project.manifest)? }])?;
+    warnings.extend(culprits);
+    let secret = secrets.first().ok_or(Error::NothingFetched)?;
+    Ok(UidKey::new(*secret.input_key(PURPOSE_UID, project.key).as_bytes()))
+}
+
+fn make(
+    nodes: &Nodes,
+    metadata: &Metadata,
+    threshold: Option<u8>,
+    warnings: &mut Vec<NodeError>,
+) -> Result<UidKey, Error> {
+    let key = NewKey::random();
+    let prepared = nodes.keystore().prepare(std::slice::from_ref(&key), threshold)?;
+    let manifest = prepared.manifest(key.id).map(Manifest::clone);
+    let registered = nodes.register(prepared)?;
+    let manifest = manifest.as_ref().map(encode).transpose()?.unwrap_or_default();
+    warnings.extend(registered.unconfirmed);
+    match metadata.set_project_key(&ProjectKey { key: key.id, manifest }) {
+        Ok(()) => Ok(UidKey::new(*key.secret.input_key(PURPOSE_UID, key.id).as_bytes())),
+        Err(error) => {
+            warnings.extend(nodes.unregister(&[key.id]));
+            match (error, metadata.project_key()?) {
+                // Another process was first: its key is the project's.
+                (catalog::Error::OtherProjectKey, Some(project)) => fetch(nodes, &project, warnings),
+                (error, _) => Err(error.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The quorum client: registers keys with every node of the cluster and fetches them from any m.
+//!
+//! Nodes are found in the signed cluster directory and nowhere else. Nothing that a node says is believed alone: shares
+//! are checked against the digests of a manifest, and a manifest only counts when it fits the key anchor of a container,
+//! is the one the catalog recorded, or is returned by enough nodes (`docs/formats.md`, "Manifest"). A node that answers
+//! wrongly is named.
+//!
+//! | part | purpose |
+//! |---|---|
+//! | `identity` | the caller's certificate and key, and the TLS configuration made of them |
+//! | `transport` | one call to one node |
+//! | `latency` | how fast each node usually answers, kept between runs |
+//! | `gather` | which answers make a key, who contradicts: no I/O |
+//! | `fetch`, `register`, `status` | the calls to many nodes |
+
+mod error;
+mod fetch;
+mod gather;
+mod identity;
+mod latency;
+mod register;
+mod status;
+mod transport;
+
+pub use error::{Culprit, FetchError, KeystoreError, NodeError, NodeFault, RegisterError};
+pub use fetch::Fetched;
+pub use gather::{Evidence, Want};
+pub use identity::Identity;
+pub use latency::Latencies;
+pub use register::{NewKey, Prepared, Registered};
+pub use status::{KeyStatus, NodeStatus, NodeView};
+pub use transport::{HttpTransport, Transport};
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use eds_core::directory::{Directory, Node};
+
+/// A client of the key servers of one cluster.
+pub struct Keystore<T = HttpTransport> {
+    directory: Directory,
+    registrant: [u8; 32],
+    transport: Arc<T>,
+    latencies: Mutex<Latencies>,
+}
+
+impl Keystore<HttpTransport> {
+    /// A client that calls the nodes of `directory` as `identity`.
+    ///
+    /// # Errors
+    /// When the certificate and key of the identity cannot be used for TLS.
+    pub fn connect(directory: Directory, identity: &Identity, latencies: Latencies) -> Result<Self, KeystoreError> {
+        let transport = HttpTransport::new(identity)?;
+        Ok(Self::new(directory, identity.registrant(), transport, latencies))
+    }
+}
+
+impl<T: Transport> Keystore<T> {
+    /// A client over this transport; `registrant` is the digest of the caller's name (`eds_core::registrant`).
+    pub fn new(directory: Directory, registrant: [u8; 32], transport: T, latencies: Latencies) -> Self {
+        Self { directory, registrant, transport: Arc::new(transport), latencies: Mutex::new(latencies) }
+    }
+
+    /// The signed directory in use.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Keeps what was learned about the speed of the nodes for the next run. Best effort: a client without a writable
+    /// state directory is only slower.
+    pub fn keep_latencies(&self) {
+        self.latencies().save();
+    }
+
+    fn latencies(&self) -> std::sync::MutexGuard<'_, Latencies> {
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn active_nodes(&self) -> Vec<Node> {
+        self.directory.active().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,265 @@
+//! What can go wrong between this client and the key servers, and who is at fault.
+
+use std::fmt;
+
+use eds_core::{
+    api::Problem,
+    ids::{KeyId, ShareIndex},
+};
+
+use crate::error::Kind;
+
+/// One node did not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("node {node} ({url}): {fault}")]
+pub struct NodeError {
+    /// The node's directory number.
+    pub node: ShareIndex,
+    /// Where it was asked.
+    pub url: String,
+    /// What happened.
+    pub fault: NodeFault,
+}
+
+/// What happened with one node.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NodeFault {
+    /// No connection.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// No TLS: one of the two certificates was not accepted.
+    #[error("TLS failed: {0}")]
+    Tls(String),
+    /// No answer in time.
+    #[error("did not answer in time")]
+    Timeout,
+    /// The node refused, with its reason.
+    #[error("refused: {}", describe(.0))]
+    Refused(Problem),
+    /// The answer is not what the API describes.
+    #[error("answered with something that is not a valid answer: {0}")]
+    BadAnswer(String),
+    /// The share does not fit its digest.
+    #[error("answered with a damaged or false share")]
+    BadShare,
+    /// The manifest does not belong to this key, or contradicts the proven one.
+    #[error("answered with a manifest that contradicts the key")]
+    FalseManifest,
+}
+
+impl NodeFault {
+    /// Whether the node said something wrong, as opposed to nothing or no.
+    pub fn is_lie(&self) -> bool {
+        matches!(self, Self::BadAnswer(_) | Self::BadShare | Self::FalseManifest)
+    }
+
+    /// What to make of it for retry and exit code.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Refused(problem) => match problem.word() {
+                "not-permitted" | "not-authenticated" => Kind::Denied,
+                "key-not-found" | "key-deleted" => Kind::NotFound,
+                _ => Kind::Unavailable,
+            },
+            Self::Tls(_) => Kind::Denied,
+            Self::BadShare | Self::FalseManifest | Self::BadAnswer(_) => Kind::Damaged,
+            Self::Unreachable(_) | Self::Timeout => Kind::Unavailable,
+        }
+    }
+}
+
+fn describe(problem: &Problem) -> String {
+    match &problem.detail {
+        Some(detail) => detail.clone(),
+        None => problem.title.clone(),
+    }
+}
+
+/// A node that answered wrongly while the key could be had from the others.
+pub type Culprit = NodeError;
+
+/// Faults of nodes, one a line, for the end of a message.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(pub Vec<NodeError>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for fault in &self.0 {
+            write!(f, "\n  {fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Faults {
+    /// The kind most of the nodes gave, the more telling one when they are even.
+    pub fn kind(&self) -> Kind {
+        let count = |kind: Kind| self.0.iter().filter(|error| error.fault.kind() == kind).count();
+        [Kind::Denied, Kind::NotFound, Kind::Damaged, Kind::Unavailable]
+            .into_iter()
+            .rev()
+            .max_by_key(|kind| count(*kind))
+            .filter(|kind| count(*kind) > 0)
+            .unwrap_or(Kind::Unavailable)
+    }
+}
+
+/// A key could not be fetched.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum FetchError {
+    /// Fewer than m nodes gave a good share.
+    #[error("key {key}: {good} of the {needed} shares needed could be had{faults}")]
+    NotEnough {
+        /// The key.
+        key: KeyId,
+        /// How many good shares there were.
+        good: usize,
+        /// How many are needed.
+        needed: usize,
+        /// What each other node said.
+        faults: Faults,
+    },
+    /// Nodes disagree about what was shared and nothing decides between them.
+    #[error("key {key}: the nodes disagree about its manifest and nothing proves either{faults}")]
+    Contradiction {
+        /// The key.
+        key: KeyId,
+        /// What each other node said.
+        faults: Faults,
+    },
+}
+
+impl FetchError {
+    /// For retry and exit code.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NotEnough { faults, .. } => faults.kind(),
+            Self::Contradiction { .. } => Kind::Damaged,
+        }
+    }
+
+    /// The nodes that did not help, with what they said.
+    pub fn faults(&self) -> &[NodeError] {
+        match self {
+            Self::NotEnough { faults, .. } | Self::Contradiction { faults, .. } => &faults.0,
+        }
+    }
+}
+
+/// Keys could not be registered.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// At least one node did not store its share; what the others had stored was taken back.
+    #[error("the key was not registered: every node must store its share{faults}")]
+    NotAll {
+        /// What each of those nodes said.
+        faults: Faults,
+    },
+    /// At least one node did not store its share, and some others could not be told to take theirs back.
+    #[error(
+        "the key was not registered: every node must store its share{faults}\nand these nodes still hold a pending share, which nobody can use{leftovers}"
+    )]
+    NotAllTakenBack {
+        /// What each of the refusing nodes said.
+        faults: Faults,
+        /// The nodes that could not be told.
+        leftovers: Faults,
+    },
+    /// The threshold does not fit the cluster.
+    #[error(
+        "a threshold of {needed} does not fit this cluster: it has {nodes} active nodes and asks for at least {floor}"
+    )]
+    Threshold {
+        /// The m asked for.
+        needed: u8,
+        /// Active nodes.
+        nodes: usize,
+        /// The directory's floor.
+        floor: u8,
+    },
+    /// Splitting or sealing failed.
+    #[error("the key could not be split or sealed: {0}")]
+    Core(eds_core::Error),
+}
+
+impl RegisterError {
+    /// For retry and exit code.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NotAll { faults } | Self::NotAllTakenBack { faults, .. } => faults.kind(),
+            Self::Threshold { .. } => Kind::Usage,
+            Self::Core(_) => Kind::Other,
+        }
+    }
+}
+
+/// The client could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum KeystoreError {
+    /// A certificate or key file.
+    #[error("{path}: {problem}")]
+    Credential {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The key file could not be used.
+    #[error(transparent)]
+    Key(#[from] crate::config::Error),
+    /// Certificate and key cannot be used together.
+    #[error("the certificate and key cannot be used for TLS: {0}")]
+    Tls(#[source] rustls::Error),
+}
+
+impl KeystoreError {
+    /// For the exit code.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Key(error) => error.kind(),
+            Self::Credential { .. } | Self::Tls(_) => Kind::Usage,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Key(error) => error.hint(),
+            Self::Credential { .. } => Some("check the paths under [identity] and [trust] in the configuration".into()),
+            Self::Tls(_) => Some("the private key must be the one of the certificate".into()),
+        }
+    }
+}
+
+/// What the user can do about faults of nodes.
+fn hint(faults: &[NodeError]) -> Option<String> {
+    let any = |kind| faults.iter().any(|error| error.fault.kind() == kind);
+    let text = if any(Kind::Denied) {
+        "`eds doctor` shows who the nodes take you for; ask the owner of the key for access"
+    } else if any(Kind::Damaged) {
+        "tell the officers of the named nodes: their answers contradict the key"
+    } else if any(Kind::Unavailable) {
+        "`eds doctor` shows which nodes can be reached"
+    } else {
+        return None;
+    };
+    Some(text.into())
+}
+
+impl FetchError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        hint(self.faults())
+    }
+}
+
+impl RegisterError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotAll { faults } | Self::NotAllTakenBack { faults, .. } => hint(&faults.0),
+            Self::Threshold { .. } => Some("`eds cluster show` shows the nodes and the floor".into()),
+            Self::Core(_) => None,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What each node holds of a key, and whether each node can be used: for `eds key status` and `eds doctor`.
+
+use std::sync::Arc;
+
+use eds_core::{
+    api::{KeyInfo, NodeInfo},
+    directory::Node,
+    ids::KeyId,
+};
+use hyper::body::Bytes;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use tokio::task::JoinSet;
+
+use super::{Keystore, NodeFault, Transport, transport::Call};
+
+/// What each node holds of a key, in the order of the directory.
+pub type KeyStatus = Vec<NodeView<KeyInfo>>;
+
+/// Whether each node can be used, in the order of the directory.
+pub type NodeStatus = Vec<NodeView<NodeInfo>>;
+
+/// One node and what it said.
+#[derive(Debug)]
+pub struct NodeView<A> {
+    /// The node, as the directory describes it.
+    pub node: Node,
+    /// Its answer, or what happened instead.
+    pub answer: Result<A, NodeFault>,
+}
+
+impl<T: Transport> Keystore<T> {
+    /// Asks every node what it holds of a key.
+    pub async fn key_status(&self, key: KeyId) -> KeyStatus {
+        self.ask_everyone(&format!("/v1/keys/{key}")).await
+    }
+
+    /// Asks every node who it is and whether it is ready, and compares the answer with the directory.
+    pub async fn node_status(&self) -> NodeStatus {
+        let mut views = self.ask_everyone::<NodeInfo>("/v1/node").await;
+        let ready = self.ask_everyone::<IgnoredAny>("/readyz").await;
+        for (view, ready) in views.iter_mut().zip(ready) {
+            if let (Ok(_), Err(fault)) = (&view.answer, ready.answer) {
+                view.answer = Err(fault);
+            }
+            if let Ok(info) = &view.answer {
+                let agrees = info.cluster == self.directory().cluster
+                    && info.node == view.node.id
+                    && info.number == view.node.number
+                    && info.transport_key.0 == view.node.transport_key.0;
+                if !agrees {
+                    let what = "it is not the node that the cluster directory describes";
+                    view.answer = Err(NodeFault::BadAnswer(what.into()));
+                }
+            }
+        }
+        views
+    }
+
+    async fn ask_everyone<A: DeserializeOwned + Send + 'static>(&self, path: &str) -> Vec<NodeView<A>> {
+        let mut running = JoinSet::new();
+        for node in self.directory().nodes.iter().cloned() {
+            let transport = Arc::clone(&self.transport);
+            let call = Call { path: path.into(), body: None };
+            running.spawn(async move {
+                let answer = transport.call(&node, call).await.and_then(|body| parse(&body));
+                NodeView { node, answer }
+            });
+        }
+        let mut views = running.join_all().await;
+        views.sort_by_key(|view| view.node.number);
+        views
+    }
+}
+
+fn parse<A: DeserializeOwned>(body: &Bytes) -> Result<A, NodeFault> {
+    serde_json::from_slice(body).map_err(|error| NodeFault::BadAnswer(error.to_string()))
+}
