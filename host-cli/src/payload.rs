@@ -41,7 +41,7 @@ pub enum Source<'a> {
     /// Something else that can be read at positions, for example an object in remote storage or a slice.
     Seekable(&'a mut dyn ReadSeek),
     /// A pipe, read from front to back.
-    Stream(&'a mut (dyn Read + Send)),
+    Stream(&'a mut dyn Read),
 }
 
 impl<'a> Source<'a> {
@@ -55,8 +55,8 @@ impl<'a> Source<'a> {
 }
 
 /// What can be read at positions.
-pub trait ReadSeek: Read + Seek + Send {}
-impl<T: Read + Seek + Send + ?Sized> ReadSeek for T {}
+pub trait ReadSeek: Read + Seek {}
+impl<T: Read + Seek + ?Sized> ReadSeek for T {}
 
 /// How to work.
 #[derive(Clone, Copy, Debug)]

@@ -3,8 +3,6 @@
 
 use std::cell::OnceCell;
 
-use eds_core::manifest::Manifest;
-
 use super::{Nodes, encode, recorded};
 use crate::{
     Error, catalog,
@@ -55,7 +53,7 @@ fn make(
 ) -> Result<UidKey, Error> {
     let key = NewKey::random();
     let prepared = nodes.keystore().prepare(std::slice::from_ref(&key), threshold)?;
-    let manifest = prepared.manifest(key.id).map(Manifest::clone);
+    let manifest = prepared.manifest(key.id).cloned();
     let registered = nodes.register(prepared)?;
     let manifest = manifest.as_ref().map(encode).transpose()?.unwrap_or_default();
     warnings.extend(registered.unconfirmed);

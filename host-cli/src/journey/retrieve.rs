@@ -5,10 +5,7 @@
 //! its name only when it is whole and, for a restored original, when its digest is right. Decrypted data is in this
 //! process's memory and in the output that the user asked for, and nowhere else.
 
-use std::{
-    io::{self, BufWriter, Read},
-    thread,
-};
+use std::io::{self, BufWriter, Write};
 
 use eds_core::{cipher::Start, container::Fingerprint, ids::FileId, sharing::FileSecret};
 use zeroize::Zeroizing;
@@ -17,11 +14,11 @@ use super::{PURPOSE_FILE, PURPOSE_PRIVATE, Session, deliver, recorded};
 use crate::{
     Error,
     catalog::{Entry, State},
-    dicom::{self, ImageBinding, PrivatePart},
+    dicom::{ImageBinding, PrivatePart, Restorer},
     keystore::{NodeError, Want},
     metadata::SealedPrivatePart,
     output::Output,
-    payload::{self, Container, Options, Source, Target, Unlocked},
+    payload::{Container, Options, Source, Target, Unlocked},
     storage::ObjectStore as _,
 };
 
@@ -65,7 +62,7 @@ pub fn retrieve(session: &Session, file: FileId, output: Output, restore: bool) 
         Some((private, secret)) => {
             let part = open_private(&entry, &private, &secret)?;
             drop(secret);
-            restore_original(file, unlocked, &part, output)?;
+            self::restore(file, unlocked, &part, output)?;
         }
     }
     Ok(culprits)
@@ -88,34 +85,28 @@ fn open_private(entry: &Entry, private: &SealedPrivatePart, secret: &FileSecret)
     Ok(part)
 }
 
-/// Decrypts into a pipe in memory and writes the original from its other end.
-fn restore_original(file: FileId, unlocked: Unlocked<'_>, part: &PrivatePart, output: Output) -> Result<(), Error> {
-    let broken = |source| Error::Stored { file, source: payload::Error::Read(source) };
-    let (mut reader, mut writer) = io::pipe().map_err(broken)?;
-    thread::scope(|scope| {
-        let decrypting = scope.spawn(move || unlocked.copy_to(Target::Stream(&mut writer), &Options::default()));
-        let restored = write_original(file, &mut reader, part, output);
-        drop(reader);
-        // Of the two, the decryption fails first when the container is at fault.
-        match decrypting.join() {
-            Ok(Err(error)) if !matches!(error, payload::Error::Write(_)) => Err(Error::Stored { file, source: error }),
-            _ => restored,
-        }
-    })
-}
-
-fn write_original(file: FileId, plain: &mut impl Read, part: &PrivatePart, output: Output) -> Result<(), Error> {
-    let failed = |source| Error::Private { file, source };
+/// Decrypts into a writer that puts the original together.
+fn restore(file: FileId, unlocked: Unlocked<'_>, part: &PrivatePart, output: Output) -> Result<(), Error> {
     match output {
         Output::File(target) => {
-            dicom::restore(plain, part, &mut BufWriter::with_capacity(BUFFER, target.file())).map_err(failed)?;
+            write_original(file, unlocked, part, &mut BufWriter::with_capacity(BUFFER, target.file()))?;
             Ok(target.finish()?)
         }
-        Output::Stdout => {
-            let mut stdout = io::stdout().lock();
-            dicom::restore(plain, part, &mut stdout).map_err(failed)
-        }
+        Output::Stdout => write_original(file, unlocked, part, &mut io::stdout().lock()),
     }
+}
+
+fn write_original(
+    file: FileId,
+    unlocked: Unlocked<'_>,
+    part: &PrivatePart,
+    output: &mut impl Write,
+) -> Result<(), Error> {
+    let failed = |source| Error::Private { file, source };
+    let mut restorer = Restorer::new(part, output).map_err(failed)?;
+    let copied = unlocked.copy_to(Target::Stream(&mut restorer), &Options::default());
+    copied.map_err(|source| Error::Stored { file, source })?;
+    restorer.finish().map_err(failed)
 }
 
 /// Bytes written at once.

@@ -35,7 +35,7 @@ pub enum NodeFault {
     Timeout,
     /// The node refused, with its reason.
     #[error("refused: {}", describe(.0))]
-    Refused(Problem),
+    Refused(Box<Problem>),
     /// The answer is not what the API describes.
     #[error("answered with something that is not a valid answer: {0}")]
     BadAnswer(String),

@@ -162,7 +162,7 @@ async fn ask_node(transport: &impl Transport, cluster: ClusterId, node: &Node, k
                 let share = shares.next().ok_or_else(|| bad("a share is missing"))?;
                 manifest.map(|manifest| Answer { manifest, share })
             }
-            (None, Some(problem)) => Err(NodeFault::Refused(problem)),
+            (None, Some(problem)) => Err(NodeFault::Refused(Box::new(problem))),
             _ => Err(bad("a result has neither a manifest nor a reason")),
         });
     }

@@ -209,7 +209,7 @@ async fn tell(transport: &impl Transport, node: &Node, call: Call, keys: &[KeyId
         return Err(NodeFault::BadAnswer("the results are not those of the keys asked for".into()));
     }
     match answer.results.into_iter().find_map(|result| result.problem) {
-        Some(problem) => Err(NodeFault::Refused(problem)),
+        Some(problem) => Err(NodeFault::Refused(Box::new(problem))),
         None => Ok(()),
     }
 }

@@ -68,7 +68,7 @@ impl Transport for Nodes {
         match mood {
             Mood::Away => return Err(NodeFault::Unreachable("connection refused".into())),
             Mood::Slow(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
-            Mood::Refuses(word) => return Err(NodeFault::Refused(problem(word))),
+            Mood::Refuses(word) => return Err(NodeFault::Refused(Box::new(problem(word)))),
             _ => {}
         }
         let body = call.body.expect("a body");

@@ -95,7 +95,7 @@ impl HttpTransport {
 
 fn refusal(status: StatusCode, body: &[u8]) -> NodeFault {
     match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) => NodeFault::Refused(problem),
+        Ok(problem) => NodeFault::Refused(Box::new(problem)),
         Err(_) => NodeFault::BadAnswer(format!("HTTP status {status} without a reason")),
     }
 }
