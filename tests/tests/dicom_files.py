@@ -68,7 +68,7 @@ def judge(original_path, cleaned_path):
             yield f"{keep} was not kept"
     raw = open(cleaned_path, "rb").read()
     head = raw[: len(raw) - len(value)] if value else raw
-    kept = {str(element.value) for element in cleaned.iterall() if element.VR in {"SH", "LO", "CS"}}
+    kept = {str(element.value) for element in cleaned.iterall() if element.VR in {"SH", "LO", "CS", "DS"}}
     for name, text in set(secrets(original)) | set(secrets(original.file_meta)):
         # A word that is also, say, the name of a sequence is no secret: it was kept for what it says there.
         if text.encode("latin-1", "replace") in head and not any(text in value for value in kept):

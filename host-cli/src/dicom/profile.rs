@@ -164,7 +164,7 @@ pub enum Rule {
 pub enum Form {
     /// Numbers or bulk data in a binary VR: looked at no further.
     Binary,
-    /// Code strings: upper-case letters, digits, space, underscore, dot and hyphen, at most 16 a value.
+    /// Code strings: upper-case letters, digits, space, underscore, dot, hyphen and slash, at most 16 a value.
     Code,
     /// Decimal or integer strings.
     Number,
@@ -186,7 +186,7 @@ impl Form {
             Self::Code => {
                 vr == VR::CS
                     && each(16, |b| {
-                        b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b' ' | b'_' | b'.' | b'-')
+                        b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b' ' | b'_' | b'.' | b'-' | b'/')
                     })
             }
             Self::Number => {

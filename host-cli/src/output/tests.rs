@@ -1,6 +1,11 @@
 //! Files appear whole or not at all, whichever way the file system allows.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Stdio},
+};
 
 use super::*;
 
@@ -115,4 +120,39 @@ fn the_first_output_into_a_directory_sweeps_it() {
 #[test]
 fn a_dash_is_standard_output() {
     assert!(matches!(Output::open(Path::new("-"), Existing::Keep), Ok(Output::Stdout)));
+}
+
+#[test]
+fn a_killed_writer_leaves_nothing_under_the_name_and_the_next_run_sweeps_the_rest() {
+    const ROLE: &str = "EDS_TEST_WRITER";
+    if let Some(path) = std::env::var_os(ROLE) {
+        // The writer: says that it is in the middle, and waits to be killed.
+        let method = if std::env::var_os("EDS_TEST_NAMED").is_some() { Method::Named } else { Method::Unnamed };
+        let output = OutputFile::create_with(Path::new(&path), Existing::Keep, method).expect("creates");
+        output.file().write_all(b"half").expect("writes");
+        println!("written");
+        io::stdin().read_line(&mut String::new()).expect("waits");
+        unreachable!("it is killed before its input ends");
+    }
+    let name = std::thread::current().name().expect("tests have names").to_owned();
+    for method in METHODS {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("image");
+        let mut command = Command::new(std::env::current_exe().expect("is known"));
+        command.args([&name, "--exact", "--nocapture"]).env(ROLE, &path).stdin(Stdio::piped()).stdout(Stdio::piped());
+        if method == Method::Named {
+            command.env("EDS_TEST_NAMED", "1");
+        }
+        let mut writer = command.spawn().expect("starts");
+        let said = BufReader::new(writer.stdout.take().expect("is piped"));
+        assert!(said.lines().map_while(Result::ok).any(|line| line.ends_with("written")), "the writer failed");
+        let during = entries(directory.path());
+        sweep(&File::open(directory.path()).expect("opens")).expect("sweeps");
+        assert_eq!(entries(directory.path()), during, "a running writer was swept");
+        writer.kill().expect("kills");
+        writer.wait().expect("ends");
+        assert_eq!(during.len(), usize::from(method == Method::Named), "{during:?}");
+        write(&path, Existing::Keep, Method::Unnamed, "whole").expect("the name is free");
+        assert_eq!(entries(directory.path()), ["image"], "{method:?}");
+    }
 }
