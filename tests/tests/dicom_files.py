@@ -6,7 +6,6 @@ Arguments: pairs of files, original and de-identified. Prints a line for each pr
 import sys
 
 import pydicom
-from pydicom.dataelem import DataElement
 
 # What tells who the patient is, or leads to it, in the files of pydicom.
 SECRET_VR = {"PN", "DA", "DT", "UI"}
@@ -19,7 +18,12 @@ SECRET = {
 WELL_KNOWN = "1.2.840.10008."
 # Class UIDs are not instances; they may be private ones.
 CLASSES = {"SOPClassUID", "ReferencedSOPClassUID", "MediaStorageSOPClassUID"}
+HARMLESS_VR = {"SH", "LO", "CS", "DS"}
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+def is_secret(element):
+    return element.keyword in SECRET or element.VR in SECRET_VR and element.keyword not in CLASSES
 
 
 def secrets(dataset):
@@ -29,8 +33,7 @@ def secrets(dataset):
                 yield from secrets(item)
             continue
         private = element.tag.is_private and element.VR in {"LO", "SH", "LT", "ST", "UT", "PN", "UI"}
-        named = element.keyword in SECRET or element.VR in SECRET_VR and element.keyword not in CLASSES
-        if not (private or named) or isinstance(element.value, bytes):
+        if not (private or is_secret(element)) or isinstance(element.value, bytes):
             continue
         many = element.value if element.VM > 1 else [element.value]
         for value in many:
@@ -68,11 +71,14 @@ def judge(original_path, cleaned_path):
             yield f"{keep} was not kept"
     raw = open(cleaned_path, "rb").read()
     head = raw[: len(raw) - len(value)] if value else raw
-    kept = {str(element.value) for element in cleaned.iterall() if element.VR in {"SH", "LO", "CS", "DS"}}
+    # A word that also stands where it says nothing of the patient, such as 00000 in 6.00000, is no secret there.
+    kept = {str(element.value) for element in cleaned.iterall() if element.VR in HARMLESS_VR and not is_secret(element)}
     for name, text in set(secrets(original)) | set(secrets(original.file_meta)):
-        # A word that is also, say, the name of a sequence is no secret: it was kept for what it says there.
         if text.encode("latin-1", "replace") in head and not any(text in value for value in kept):
             yield f"{name} is still there"
+    for element in cleaned.iterall():
+        if is_secret(element) and element.VR != "UI" and element.value:
+            yield f"{element.keyword} has a value"
 
 
 for pair in zip(sys.argv[1::2], sys.argv[2::2]):
