@@ -243,7 +243,7 @@ impl Error {
             Self::Interrupted { .. } => Kind::NotFound,
             Self::NothingToRestore { .. } => Kind::Usage,
             Self::NothingFetched => Kind::Unavailable,
-            Self::NotEverywhere { .. } => Kind::Unavailable,
+            Self::NotEverywhere { nodes, .. } => common_kind(nodes),
             Self::NotAnId(_) => Kind::Usage,
             Self::CertificateExpired { .. } => Kind::Denied,
             Self::Unwell { kind, .. } | Self::SomeFailed { kind } => *kind,
@@ -272,7 +272,10 @@ impl Error {
             Self::Interrupted { .. } => Some("register the image again".into()),
             Self::NothingToRestore { .. } => Some("leave out --restore".into()),
             Self::CertificateExpired { .. } => Some("ask the authority that issued it for a new one".into()),
-            Self::NotEverywhere { key, .. } => Some(format!("when those nodes are back: eds key confirm {key}")),
+            Self::NotEverywhere { key, nodes } if common_kind(nodes) == Kind::Unavailable => {
+                Some(format!("when those nodes are back: eds key confirm {key}"))
+            }
+            Self::NotEverywhere { .. } => None,
             Self::Unwell { .. } => Some("the lines marked FAIL above say what is wrong".into()),
             Self::Read { .. }
             | Self::Random(_)
@@ -297,6 +300,15 @@ impl Error {
             let _ = write!(text, "\nhint: {hint}");
         }
         text
+    }
+}
+
+/// The kind of the faults when all are of one kind, else that something is not available.
+fn common_kind(nodes: &[NodeError]) -> Kind {
+    let mut kinds = nodes.iter().map(|node| node.fault.kind());
+    match kinds.next() {
+        Some(first) if kinds.all(|kind| kind == first) => first,
+        _ => Kind::Unavailable,
     }
 }
 

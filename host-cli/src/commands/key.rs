@@ -120,7 +120,7 @@ fn verdict(key: KeyId, views: Vec<NodeView<KeyInfo>>) -> Result<(), Error> {
         let fault = match view.answer {
             Ok(info) if info.state == KeyState::Active && !contradiction => continue,
             Ok(info) if info.state == KeyState::Active => NodeFault::BadAnswer("the nodes' manifests differ".into()),
-            Ok(info) => NodeFault::BadAnswer(format!("the key is {} there", word(info.state))),
+            Ok(info) => NodeFault::NotActive(word(info.state)),
             Err(fault) => fault,
         };
         bad.push(crate::keystore::NodeError { node: view.node.number, url: view.node.url.as_str().into(), fault });

@@ -39,6 +39,9 @@ pub enum NodeFault {
     /// The answer is not what the API describes.
     #[error("answered with something that is not a valid answer: {0}")]
     BadAnswer(String),
+    /// The key is there, but not in use: in this state.
+    #[error("the key is {0} there")]
+    NotActive(&'static str),
     /// The share does not fit its digest.
     #[error("answered with a damaged or false share")]
     BadShare,
@@ -63,14 +66,14 @@ impl NodeFault {
             },
             Self::Tls(_) => Kind::Denied,
             Self::BadShare | Self::FalseManifest | Self::BadAnswer(_) => Kind::Damaged,
-            Self::Unreachable(_) | Self::Timeout => Kind::Unavailable,
+            Self::Unreachable(_) | Self::Timeout | Self::NotActive(_) => Kind::Unavailable,
         }
     }
 }
 
 fn describe(problem: &Problem) -> String {
     match &problem.detail {
-        Some(detail) => detail.clone(),
+        Some(detail) => format!("{}: {detail}", problem.title),
         None => problem.title.clone(),
     }
 }

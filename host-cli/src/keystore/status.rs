@@ -8,7 +8,7 @@ use eds_core::{
     ids::KeyId,
 };
 use hyper::body::Bytes;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use super::{Keystore, NodeFault, Transport, transport::Call};
@@ -31,13 +31,13 @@ pub struct NodeView<A> {
 impl<T: Transport> Keystore<T> {
     /// Asks every node what it holds of a key.
     pub async fn key_status(&self, key: KeyId) -> KeyStatus {
-        self.ask_everyone(&format!("/v1/keys/{key}")).await
+        self.ask_everyone(&format!("/v1/keys/{key}"), parse).await
     }
 
     /// Asks every node who it is and whether it is ready, and compares the answer with the directory.
     pub async fn node_status(&self) -> NodeStatus {
-        let mut views = self.ask_everyone::<NodeInfo>("/v1/node").await;
-        let ready = self.ask_everyone::<IgnoredAny>("/readyz").await;
+        let mut views = self.ask_everyone::<NodeInfo>("/v1/node", parse).await;
+        let ready = self.ask_everyone("/readyz", |_| Ok(())).await;
         for (view, ready) in views.iter_mut().zip(ready) {
             if let (Ok(_), Err(fault)) = (&view.answer, ready.answer) {
                 view.answer = Err(fault);
@@ -56,13 +56,17 @@ impl<T: Transport> Keystore<T> {
         views
     }
 
-    async fn ask_everyone<A: DeserializeOwned + Send + 'static>(&self, path: &str) -> Vec<NodeView<A>> {
+    async fn ask_everyone<A: Send + 'static>(
+        &self,
+        path: &str,
+        read: fn(&Bytes) -> Result<A, NodeFault>,
+    ) -> Vec<NodeView<A>> {
         let mut running = JoinSet::new();
         for node in self.directory().nodes.iter().cloned() {
             let transport = Arc::clone(&self.transport);
             let call = Call { path: path.into(), body: None };
             running.spawn(async move {
-                let answer = transport.call(&node, call).await.and_then(|body| parse(&body));
+                let answer = transport.call(&node, call).await.and_then(|body| read(&body));
                 NodeView { node, answer }
             });
         }
