@@ -105,16 +105,21 @@ fn connection_fault(error: &(dyn StdError + 'static)) -> NodeFault {
     let mut deepest = error.to_string();
     let mut next = Some(error);
     while let Some(cause) = next {
-        let tls = cause
-            .downcast_ref::<rustls::Error>()
-            .or_else(|| cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>());
-        if let Some(tls) = tls {
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
             return NodeFault::Tls(describe_tls(tls));
         }
         deepest = cause.to_string();
-        next = cause.source();
+        next = inner(cause);
     }
     NodeFault::Unreachable(deepest)
+}
+
+/// What is inside an error. An I/O error gives out only the source of the error that it holds, not that error itself.
+fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(held) => Some(held),
+        None => error.source(),
+    }
 }
 
 fn describe_tls(error: &rustls::Error) -> String {
@@ -147,6 +152,7 @@ mod tests {
     fn a_tls_cause_is_found_below_other_errors() {
         let tls = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired);
         let io = std::io::Error::new(std::io::ErrorKind::InvalidData, tls);
+        let io = std::io::Error::other(io);
         let NodeFault::Tls(text) = connection_fault(&io) else { panic!("not seen as TLS") };
         assert!(text.contains("expired"));
     }
