@@ -24,8 +24,8 @@ pub struct Plan {
     pub nodes: u16,
     /// The smallest m of its keys.
     pub floor: u8,
-    /// True to put a slow network before each node.
-    pub relayed: bool,
+    /// The numbers of the nodes that get a [`Relay`](crate::relay::Relay) before them, which can be made slow.
+    pub relayed: &'static [u16],
 }
 
 /// A cluster. Dropping it ends its nodes and removes its files, which `EDS_KEEP=1` keeps; after a panic, it first
@@ -46,7 +46,7 @@ impl Cluster {
     /// # Errors
     /// When a step fails, with what the program said.
     pub fn of_three() -> Outcome<Self> {
-        Self::start(Plan { nodes: 3, floor: 2, relayed: false })
+        Self::start(Plan { nodes: 3, floor: 2, relayed: &[] })
     }
 
     /// Makes and starts a cluster.
@@ -81,7 +81,7 @@ impl Cluster {
             .during("eds cluster new")?;
         let mut cluster = Self { nodes: Vec::new(), authority, officer, fingerprint: made.text(), folder };
         for number in 1..=plan.nodes {
-            let node = cluster.make_node(number, plan.relayed)?;
+            let node = cluster.make_node(number, plan.relayed.contains(&number))?;
             cluster.add(&node)?;
             cluster.nodes.push(node);
         }

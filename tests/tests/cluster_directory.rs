@@ -14,7 +14,7 @@ fn update(file: &Path) -> [&OsStr; 3] {
 
 #[test]
 fn an_older_directory_is_refused() -> Outcome {
-    let cluster = Cluster::make(Plan { nodes: 3, floor: 2, relayed: false })?;
+    let cluster = Cluster::make(Plan { nodes: 3, floor: 2, relayed: &[] })?;
     let alice = cluster.user("alice")?;
     let old = cluster.folder().join("old.edd");
     fs::copy(cluster.directory(), &old)?;
@@ -28,8 +28,8 @@ fn an_older_directory_is_refused() -> Outcome {
 
 #[test]
 fn a_directory_of_another_cluster_is_refused() -> Outcome {
-    let cluster = Cluster::make(Plan { nodes: 3, floor: 2, relayed: false })?;
-    let other = Cluster::make(Plan { nodes: 3, floor: 2, relayed: false })?;
+    let cluster = Cluster::make(Plan { nodes: 3, floor: 2, relayed: &[] })?;
+    let other = Cluster::make(Plan { nodes: 3, floor: 2, relayed: &[] })?;
     let alice = cluster.user("alice")?;
     let known = alice.eds(["cluster", "show"])?.success()?.text();
     alice.eds(update(&other.directory()))?.refused(exit::DAMAGED, &["cluster.edd"])?;
@@ -47,7 +47,7 @@ fn a_directory_of_another_cluster_is_refused() -> Outcome {
 
 #[test]
 fn a_changed_directory_is_refused() -> Outcome {
-    let cluster = Cluster::make(Plan { nodes: 3, floor: 2, relayed: false })?;
+    let cluster = Cluster::make(Plan { nodes: 3, floor: 2, relayed: &[] })?;
     let alice = cluster.user("alice")?;
     let mut bytes = fs::read(cluster.directory())?;
     let middle = bytes.len() / 2;

@@ -9,7 +9,7 @@ use eds_tests::{
 
 #[test]
 fn a_node_with_a_swapped_token_does_not_start() -> Outcome {
-    let mut cluster = Cluster::make(Plan { nodes: 2, floor: 2, relayed: false })?;
+    let mut cluster = Cluster::make(Plan { nodes: 2, floor: 2, relayed: &[] })?;
     // The other node's token, under this node's label: it has keys of the right kinds, and they are the wrong ones.
     let other = cluster.node(2)?.folder().join("tokens");
     let node = cluster.node(1)?;
@@ -28,7 +28,7 @@ fn a_node_with_a_swapped_token_does_not_start() -> Outcome {
 
 #[test]
 fn a_node_with_an_empty_token_does_not_start() -> Outcome {
-    let mut cluster = Cluster::make(Plan { nodes: 1, floor: 1, relayed: false })?;
+    let mut cluster = Cluster::make(Plan { nodes: 1, floor: 1, relayed: &[] })?;
     let node = cluster.node(1)?;
     node.new_token("empty", &node.token_label())?;
     let said = node.start_refused()?;
@@ -39,7 +39,7 @@ fn a_node_with_an_empty_token_does_not_start() -> Outcome {
 
 #[test]
 fn a_node_without_its_token_does_not_start() -> Outcome {
-    let mut cluster = Cluster::make(Plan { nodes: 1, floor: 1, relayed: false })?;
+    let mut cluster = Cluster::make(Plan { nodes: 1, floor: 1, relayed: &[] })?;
     let node = cluster.node(1)?;
     fs::remove_dir_all(node.folder().join("tokens"))?;
     fs::create_dir(node.folder().join("tokens"))?;
@@ -51,7 +51,7 @@ fn a_node_without_its_token_does_not_start() -> Outcome {
 
 #[test]
 fn a_node_with_a_wrong_pin_does_not_start_and_does_not_try_again() -> Outcome {
-    let mut cluster = Cluster::make(Plan { nodes: 1, floor: 1, relayed: false })?;
+    let mut cluster = Cluster::make(Plan { nodes: 1, floor: 1, relayed: &[] })?;
     let node = cluster.node(1)?;
     let pin = fs::read(node.folder().join("pin"))?;
     fs::write(node.folder().join("pin"), "000000")?;

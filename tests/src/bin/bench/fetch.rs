@@ -1,10 +1,65 @@
-//! Fetching one key 2-of-3 over warm connections: with three good nodes, and with one that answers 2 s late.
+//! Fetching one key 2-of-3 over warm connections: with three good nodes, and with one whose answers come 2 s late.
+//!
+//! Both cases go through the same relays, in alternating batches, so that only the delay differs. The slow node is
+//! another one in each batch, so that what the client has learned about the last one does not help it.
 
-use eds_tests::Outcome;
+use std::time::{Duration, Instant};
 
-use crate::table::Row;
+use eds::{
+    config::Config,
+    journey::Nodes,
+    keystore::{Evidence, Want},
+};
+use eds_core::container::Header;
+use eds_tests::{
+    Outcome, Trouble,
+    cluster::{Cluster, Plan},
+};
 
-/// Measures both cases, in alternating batches.
+use crate::{
+    measure::quantile,
+    table::{Row, Target},
+};
+
+const BATCHES: u16 = 9;
+const FETCHES: usize = 60;
+
+/// Measures both cases.
 pub(crate) fn rows() -> Outcome<Vec<Row>> {
-    Ok(Vec::new())
+    let mut cluster = Cluster::start(Plan { nodes: 3, floor: 2, relayed: &[1, 2, 3] })?;
+    let user = cluster.user("Bench")?;
+    std::fs::write(user.home().join("plain"), "something")?;
+    user.eds(["encrypt", "plain", "-o", "cipher"])?.success()?;
+    let container = std::fs::read(user.home().join("cipher"))?;
+    let (header, _) = Header::decode(&container).map_err(|error| Trouble::new(error.to_string()))?;
+    let want = Want { key: header.key, evidence: Evidence::Anchor(header.anchor) };
+    let nodes = Nodes::open(&Config::load(Some(user.config()))?)?;
+
+    let (mut normal, mut slow) = (Vec::new(), Vec::new());
+    fetch(&nodes, &want, 20)?;
+    for batch in 0..BATCHES {
+        normal.extend(fetch(&nodes, &want, FETCHES)?);
+        let late = 1 + batch % 3;
+        cluster.node(late)?.relay()?.delay_answers(Duration::from_secs(2));
+        slow.extend(fetch(&nodes, &want, FETCHES)?);
+        cluster.node(late)?.relay()?.delay_answers(Duration::ZERO);
+    }
+    let p50 = |times: &[f64]| quantile(times.iter().copied(), 0.5);
+    let p99 = |times: &[f64]| quantile(times.iter().copied(), 0.99);
+    let normally = "three good nodes";
+    Ok(vec![
+        Row::new("fetch_p50_one_slow_vs_normal", p50(&slow), "ms", normally, p50(&normal)),
+        Row::new("fetch_p99_one_slow_vs_normal", p99(&slow), "ms", normally, p99(&normal)).at_most(Target::Ratio(2.0)),
+    ])
+}
+
+/// The time of each fetch, in milliseconds.
+fn fetch(nodes: &Nodes, want: &Want, times: usize) -> Outcome<Vec<f64>> {
+    let mut taken = Vec::with_capacity(times);
+    for _ in 0..times {
+        let start = Instant::now();
+        nodes.fetch_all(std::slice::from_ref(want))?;
+        taken.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(taken)
 }
