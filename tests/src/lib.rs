@@ -8,6 +8,7 @@ pub mod binaries;
 pub mod cluster;
 pub mod dicom;
 pub mod files;
+pub mod fuzz_targets;
 pub mod node;
 pub mod pki;
 pub mod ports;
