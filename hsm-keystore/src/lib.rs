@@ -3,6 +3,7 @@
 //! Rooms, by the first word of what they hold:
 //! - [`api`]: the HTTP API; its bodies are in `eds_core::api`;
 //! - [`authn`]: who asks, from what the connection proved;
+//! - [`audit`]: the log of every decision;
 //! - [`policy`]: permissions, access lists, decisions; pure;
 //! - [`hsm`]: the token, and the only place that speaks PKCS#11;
 //! - [`store`]: wrapped shares and authenticated access lists, in SQLite;
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod audit;
 pub mod authn;
 pub mod ceremony;
 pub mod config;

@@ -1,0 +1,139 @@
+//! Entries survive their bytes, and bytes that no encoder writes are refused.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A decision with every field in use.
+pub(crate) fn sample(number: u64) -> Decision {
+    Decision {
+        time: 1_764_000_000_000 + number,
+        request: RequestId([7; 16]),
+        operation: Operation::FETCH,
+        outcome: if number % 3 == 2 { Outcome::Refused("no rule allows it".to_owned()) } else { Outcome::Allowed },
+        rule: "owner".to_owned(),
+        who: Who {
+            proof: Proof::Certificate,
+            display: "/C=CH/O=Ward/CN=Dr Jones".to_owned(),
+            subject: Some([1; 32]),
+            evidence: "certificate 4f2a by /C=CH/O=CA".to_owned(),
+        },
+        peer: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))),
+        keys: vec![KeyId::from_bytes(u128::from(number).to_be_bytes())],
+        access_list: None,
+    }
+}
+
+fn encoded(decision: &Decision, sequence: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    decision.encode(sequence, &mut bytes).expect("few keys");
+    bytes
+}
+
+#[test]
+fn the_golden_entry_reads_and_writes_as_ever() {
+    let golden = include_bytes!("../../../tests/data/audit-entry-v1.bin");
+    let mut decision = sample(2);
+    decision.access_list = Some([3; 32]);
+    assert_eq!(encoded(&decision, 41), golden);
+    assert_eq!(Entry::decode(golden), Ok(Entry { sequence: 41, decision }));
+}
+
+#[test]
+fn unknown_versions_and_every_truncation_are_refused() {
+    let bytes = encoded(&sample(5), 5);
+    for end in 0..bytes.len() {
+        assert_eq!(Entry::decode(&bytes[..end]), Err(Error::Truncated), "cut at {end}");
+    }
+    let mut longer = bytes.clone();
+    longer.push(0);
+    assert_eq!(Entry::decode(&longer), Err(Error::TrailingBytes));
+    let mut newer = bytes;
+    newer[0] = 2;
+    assert_eq!(Entry::decode(&newer), Err(Error::UnknownVersion(2)));
+}
+
+#[test]
+fn texts_that_are_too_long_are_cut_between_characters() {
+    let mut decision = sample(0);
+    decision.who.display = "é".repeat(600);
+    decision.outcome = Outcome::Refused("x".repeat(300));
+    let entry = Entry::decode(&encoded(&decision, 0)).expect("an entry");
+    assert_eq!(entry.decision.who.display, "é".repeat(512));
+    assert_eq!(entry.decision.outcome, Outcome::Refused("x".repeat(255)));
+}
+
+#[test]
+fn a_full_batch_fits_and_one_key_more_does_not() {
+    let mut decision = sample(0);
+    decision.keys = vec![KeyId::from_bytes([9; 16]); MAX_KEYS];
+    decision.who.display = "d".repeat(MAX_DISPLAY);
+    assert!(encoded(&decision, 1).len() <= MAX_BYTES);
+    decision.keys.push(KeyId::from_bytes([9; 16]));
+    let mut out = vec![1, 2, 3];
+    assert_eq!(decision.encode(1, &mut out), Err(Error::TooLong));
+    assert_eq!(out, [1, 2, 3]);
+}
+
+#[test]
+fn operations_are_short_plain_names() {
+    assert_eq!(Operation::new("key.fetch"), Ok(Operation::FETCH));
+    for wrong in ["", "Key", "a b", "a\n", "ä", &"a".repeat(33)] {
+        assert!(Operation::new(wrong).is_err(), "{wrong:?} was taken");
+    }
+}
+
+fn decisions() -> impl Strategy<Value = Decision> {
+    let outcome = prop_oneof![
+        Just(Outcome::Allowed),
+        "[a-zé ]{0,40}".prop_map(Outcome::Refused),
+        "[a-z ]{0,40}".prop_map(Outcome::Failed)
+    ];
+    let peer = prop_oneof![
+        Just(None),
+        any::<[u8; 4]>().prop_map(|a| Some(IpAddr::V4(Ipv4Addr::from(a)))),
+        any::<[u8; 16]>().prop_map(|a| Some(IpAddr::V6(Ipv6Addr::from(a))))
+    ];
+    let who =
+        (0usize..7, ".{0,30}", any::<Option<[u8; 32]>>(), ".{0,30}").prop_map(|(proof, display, subject, evidence)| {
+            Who { proof: Proof::CODES[proof].1, display, subject, evidence }
+        });
+    let keys = proptest::collection::vec(any::<[u8; 16]>().prop_map(KeyId::from_bytes), 0..5);
+    (any::<(u64, [u8; 16])>(), "[a-z.-]{1,32}", outcome, "[a-z:0-9]{0,64}", who, peer, keys, any::<Option<[u8; 32]>>())
+        .prop_map(|((time, request), operation, outcome, rule, who, peer, keys, access_list)| Decision {
+            time,
+            request: RequestId(request),
+            operation: Operation::new(&operation).expect("a plain name"),
+            outcome,
+            rule,
+            who,
+            peer,
+            keys,
+            access_list,
+        })
+}
+
+proptest! {
+    #[test]
+    fn every_entry_survives_its_bytes(decision in decisions(), sequence: u64) {
+        let bytes = encoded(&decision, sequence);
+        prop_assert_eq!(Entry::decode(&bytes), Ok(Entry { sequence, decision }));
+    }
+
+    #[test]
+    fn what_decodes_is_canonical(decision in decisions(), position: prop::sample::Index, flip in 1u8..) {
+        let mut bytes = encoded(&decision, 3);
+        let position = position.index(bytes.len());
+        bytes[position] ^= flip;
+        if let Ok(entry) = Entry::decode(&bytes) {
+            prop_assert_eq!(encoded(&entry.decision, entry.sequence), bytes);
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
+        let _ = Entry::decode(&bytes);
+    }
+}
