@@ -1,15 +1,17 @@
 //! The HTTP API of a node, version 1: JSON bodies of `eds_core::api`, errors as RFC 9457 problem documents.
 //!
-//! Every request gets an id, which is in its answer and in the log. A request is authenticated before its body is read,
+//! Every request gets an id, which is in its answer, in the log and in the audit log. A request is authenticated before its body is read,
 //! has a bounded body and a bounded time, and its work, which blocks on token and database, is done by a bounded number
 //! of threads.
 
+mod audit;
 mod fetch;
 mod keys;
 mod layers;
 mod problem;
 mod register;
 mod status;
+mod trail;
 
 use std::sync::Arc;
 
@@ -25,7 +27,12 @@ use eds_core::api::MAX_BATCH;
 use serde::de::DeserializeOwned;
 use tokio::{sync::Semaphore, task};
 
-pub use self::problem::{ApiError, Word};
+pub use self::{
+    audit::AuditProof,
+    problem::{ApiError, Word},
+    trail::PeerAddress,
+};
+
 use crate::{authn::Principal, node::Node};
 
 /// The longest body, in bytes. 1,000 keys among 32 nodes with a threshold of 16 are 2.4 MB.
@@ -47,6 +54,7 @@ pub struct Peer(pub Option<Arc<Principal>>);
 
 /// The routes of a node.
 pub fn router(node: Arc<Node>) -> Router {
+    let shared = Shared { node, workers: Arc::new(Semaphore::new(WORKERS)), readiness: status::Readiness::default() };
     Router::new()
         .route("/v1/register", post(register::handler))
         .route("/v1/confirm", post(keys::confirm))
@@ -55,16 +63,15 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/fetch", post(fetch::handler))
         .route("/v1/keys/{id}", get(keys::information))
         .route("/v1/node", get(status::node))
+        .route("/v1/audit/checkpoint", get(audit::checkpoint))
+        .route("/v1/audit/proof/inclusion/{index}/{size}", get(audit::inclusion))
+        .route("/v1/audit/proof/consistency/{old}/{new}", get(audit::consistency))
         .route("/healthz", get(status::healthy))
         .route("/readyz", get(status::ready))
         .fallback(|| async { ApiError::new(Word::NotFound, "the paths of this API are in its description") })
         .method_not_allowed_fallback(|| async { ApiError::new(Word::MethodNotAllowed, "") })
-        .layer(middleware::from_fn(layers::around))
-        .with_state(Shared {
-            node,
-            workers: Arc::new(Semaphore::new(WORKERS)),
-            readiness: status::Readiness::default(),
-        })
+        .layer(middleware::from_fn_with_state(shared.clone(), layers::around))
+        .with_state(shared)
 }
 
 impl Shared {

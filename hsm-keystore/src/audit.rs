@@ -10,9 +10,11 @@
 //! names or patient data. The format is in `docs/audit.md`.
 
 pub mod checkpoint;
+pub mod command;
 pub mod entry;
 pub mod export;
 pub mod log;
+pub mod signer;
 pub mod tree;
 pub mod verify;
 

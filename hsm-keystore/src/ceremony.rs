@@ -1,10 +1,14 @@
-//! Making a node: its keys in the token, its database and its identity file; all of it or nothing.
+//! Making a node: its keys in the token, its database, its audit log and its identity file; all of it or nothing.
 
-use std::{fs, path::PathBuf};
+use std::{fs, io, path::PathBuf};
 
 use eds_core::ids::NodeId;
 
 use crate::{
+    audit::{
+        checkpoint,
+        log::{Log, Options},
+    },
     config::Config,
     hsm::{
         HsmError,
@@ -43,17 +47,26 @@ pub enum CeremonyError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The audit log.
+    #[error("the audit log in {} cannot be made", directory.display())]
+    Audit {
+        /// Its directory.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The identity file.
     #[error(transparent)]
     Identity(#[from] IdentityError),
 }
 
-/// Makes the keys, the database and the identity file of a node.
+/// Makes the keys, the database, the audit log and the identity file of a node.
 ///
 /// # Errors
 /// [`CeremonyError`]; keys and files that were made before the error are taken back.
 pub fn make_node(config: &Config) -> Result<NewNode, CeremonyError> {
-    for file in [&config.identity, &config.store] {
+    for file in [&config.identity, &config.store, &config.audit.path] {
         if file.exists() {
             return Err(CeremonyError::Exists { file: file.clone() });
         }
@@ -70,7 +83,7 @@ pub fn make_node(config: &Config) -> Result<NewNode, CeremonyError> {
 
 fn complete(config: &Config, keys: &Ceremony) -> Result<Identity, CeremonyError> {
     let hsm = Pkcs11Hsm::open(&config.hsm)?;
-    let identity = Identity::new(NodeId::from_bytes(*random()?), keys.transport);
+    let identity = Identity::new(NodeId::from_bytes(*random()?), keys.transport, keys.audit);
     let origin = Origin {
         node: identity.node,
         canary: make_canary(&hsm, identity.node)?,
@@ -78,9 +91,14 @@ fn complete(config: &Config, keys: &Ceremony) -> Result<Identity, CeremonyError>
     };
     drop(SqliteStore::create(&config.store, &origin)?);
     // The identity file comes last: where it is, there is a whole node.
-    if let Err(error) = identity.create(&config.identity) {
+    let audit = Options::new(&config.audit.path, checkpoint::origin(&identity.node));
+    let rest = Log::create(&audit)
+        .map_err(|source| CeremonyError::Audit { directory: config.audit.path.clone(), source })
+        .and_then(|()| Ok(identity.create(&config.identity)?));
+    if let Err(error) = rest {
         let _ = fs::remove_file(&config.store);
-        return Err(error.into());
+        let _ = fs::remove_dir_all(&config.audit.path);
+        return Err(error);
     }
     Ok(identity)
 }

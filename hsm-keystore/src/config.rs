@@ -38,7 +38,21 @@ pub struct Config {
     pub store: PathBuf,
     /// The file with the node's identity, which `eds-keystored init` writes.
     pub identity: PathBuf,
+    /// The audit log.
+    pub audit: AuditConfig,
 }
+
+/// The audit log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AuditConfig {
+    /// Its directory.
+    pub path: PathBuf,
+    /// How often its head is signed, while there is something new.
+    pub checkpoint: Duration,
+}
+
+/// How often the head of the audit log is signed when the file does not say.
+pub const DEFAULT_CHECKPOINT: Duration = Duration::from_secs(60);
 
 /// The cluster that a node belongs to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -149,6 +163,10 @@ impl Config {
                 let message = "hsm.deadline_ms: not between 10 and 60000".to_owned();
                 invalid(span, message, "give milliseconds; 5000 is usual")
             })?;
+        let checkpoint = number(raw.audit.checkpoint_s, DEFAULT_CHECKPOINT.as_secs(), 1..=86_400).map_err(|span| {
+            let message = "audit.checkpoint_s: not between 1 and 86400".to_owned();
+            invalid(span, message, "give seconds; 60 is usual")
+        })?;
         if raw.hsm.token.get_ref().is_empty() || raw.hsm.token.get_ref().len() > 32 {
             let message = "hsm.token: a token label has 1 to 32 bytes".to_owned();
             return Err(invalid(
@@ -175,6 +193,7 @@ impl Config {
             },
             store: at(raw.store.path),
             identity: at(raw.node.identity),
+            audit: AuditConfig { path: at(raw.audit.path), checkpoint: Duration::from_secs(checkpoint) },
         })
     }
 }
@@ -188,6 +207,8 @@ struct Raw {
     hsm: RawHsm,
     store: RawStore,
     node: RawNode,
+    #[serde(default)]
+    audit: RawAudit,
 }
 
 #[derive(Deserialize)]
@@ -225,6 +246,19 @@ struct RawStore {
 #[serde(deny_unknown_fields)]
 struct RawNode {
     identity: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawAudit {
+    path: PathBuf,
+    checkpoint_s: Option<Spanned<u64>>,
+}
+
+impl Default for RawAudit {
+    fn default() -> Self {
+        Self { path: "audit".into(), checkpoint_s: None }
+    }
 }
 
 fn number(

@@ -1,8 +1,9 @@
 //! The token of a node: the only place that speaks PKCS#11.
 //!
 //! A share at rest is encrypted by a key (KEK) that never leaves the token; shares arrive sealed to a P-256 key whose
-//! private half never leaves it; access lists carry an HMAC by a third key of it. [`Hsm`] is that service, with a PKCS#11
-//! implementation ([`pkcs11`]) and an in-memory one for tests ([`memory`]).
+//! private half never leaves it; access lists carry an HMAC by a third key of it, and a fourth signs the checkpoints of the
+//! audit log. [`Hsm`] is that service, with a PKCS#11 implementation ([`pkcs11`]) and an in-memory one for tests
+//! ([`memory`]).
 //!
 //! Calls block, but never longer than the implementation's deadline: call them from a thread that may block. Every
 //! caller gets an answer or an error in time, also when the vendor's library hangs.
@@ -109,6 +110,15 @@ pub trait Hsm: Send + Sync {
     /// # Errors
     /// [`HsmError`].
     fn mac(&self, messages: Vec<Vec<u8>>) -> Result<Vec<[u8; 32]>, HsmError>;
+
+    /// The public half of the key that signs audit checkpoints.
+    fn audit_key(&self) -> Point;
+
+    /// Signs a SHA-256 digest with the audit key: ECDSA, `r ‖ s`, each 32 bytes, big endian.
+    ///
+    /// # Errors
+    /// [`HsmError`].
+    fn sign(&self, digest: &[u8; 32]) -> Result<[u8; 64], HsmError>;
 
     /// Whether the token works right now: it encrypts and decrypts.
     ///

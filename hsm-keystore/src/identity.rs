@@ -1,6 +1,7 @@
 //! The node's identity file, which `eds-keystored init` writes and officers hand to `eds cluster add`.
 //!
-//! Everything in it is public: the node's id, the public key that shares are sealed to, and what it can open.
+//! Everything in it is public: the node's id, the public keys that shares are sealed to and that sign audit checkpoints, and
+//! what it can open.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -20,6 +21,8 @@ pub struct Identity {
     pub node: NodeId,
     /// The public key that shares are sealed to.
     pub transport_key: Point,
+    /// The public key that signs checkpoints of the audit log.
+    pub audit_key: Point,
     /// The sealing suites it can open.
     pub suites: Vec<u16>,
 }
@@ -53,13 +56,14 @@ pub enum IdentityError {
 struct Text {
     node: String,
     transport_key: String,
+    audit_key: String,
     suites: Vec<u16>,
 }
 
 impl Identity {
     /// The identity of a new node.
-    pub fn new(node: NodeId, transport_key: Point) -> Self {
-        Self { node, transport_key, suites: vec![SUITE_P256_AES256GCM] }
+    pub fn new(node: NodeId, transport_key: Point, audit_key: Point) -> Self {
+        Self { node, transport_key, audit_key, suites: vec![SUITE_P256_AES256GCM] }
     }
 
     /// Reads an identity file.
@@ -73,12 +77,17 @@ impl Identity {
 
     fn parse(text: &str) -> Option<Self> {
         let text: Text = serde_json::from_str(text).ok()?;
-        let mut point = [0; 33];
-        let decoded = Base64::decode(&text.transport_key, &mut point).ok()?;
-        if decoded.len() != 33 {
-            return None;
-        }
-        Some(Self { node: text.node.parse().ok()?, transport_key: Point(point), suites: text.suites })
+        let point = |text: &str| {
+            let mut point = [0; 33];
+            let decoded = Base64::decode(text, &mut point).ok()?;
+            (decoded.len() == 33).then_some(Point(point))
+        };
+        Some(Self {
+            node: text.node.parse().ok()?,
+            transport_key: point(&text.transport_key)?,
+            audit_key: point(&text.audit_key)?,
+            suites: text.suites,
+        })
     }
 
     /// Writes a new identity file: whole or not at all, and never over another.
@@ -89,6 +98,7 @@ impl Identity {
         let text = Text {
             node: self.node.to_string(),
             transport_key: Base64::encode_string(&self.transport_key.0),
+            audit_key: Base64::encode_string(&self.audit_key.0),
             suites: self.suites.clone(),
         };
         let write = || {
@@ -118,14 +128,14 @@ mod tests {
     fn an_identity_is_written_once_and_read_back() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("node.json");
-        let identity = Identity::new(NodeId::from_bytes([3; 16]), Point([2; 33]));
+        let identity = Identity::new(NodeId::from_bytes([3; 16]), Point([2; 33]), Point([3; 33]));
         identity.create(&file).expect("written");
         assert_eq!(Identity::load(&file).expect("read"), identity);
-        let other = Identity::new(NodeId::from_bytes([4; 16]), Point([2; 33]));
+        let other = Identity::new(NodeId::from_bytes([4; 16]), Point([2; 33]), Point([3; 33]));
         assert!(matches!(other.create(&file), Err(IdentityError::Io { .. })));
         assert_eq!(Identity::load(&file).expect("read"), identity);
         assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1, "a draft was left");
-        for wrong in ["", "{}", "{\"node\":\"x\",\"transport_key\":\"AA==\",\"suites\":[1]}"] {
+        for wrong in ["", "{}", "{\"node\":\"x\",\"transport_key\":\"AA==\",\"audit_key\":\"AA==\",\"suites\":[1]}"] {
             fs::write(&file, wrong).expect("written");
             assert!(matches!(Identity::load(&file), Err(IdentityError::Malformed { .. })), "{wrong}");
         }

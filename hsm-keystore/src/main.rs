@@ -13,7 +13,13 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use eds_keystore::{
-    api, ceremony,
+    api,
+    audit::{
+        Operation,
+        command::{Evidence, Export, export_log, verify_log},
+        export::sender::Close,
+    },
+    ceremony,
     config::Config,
     hex,
     hsm::self_test::{Check, described},
@@ -45,11 +51,63 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Verifies or exports the audit log; works while the node runs.
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Runs the node, if every check holds.
     Serve {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Finds any entry that was changed, dropped, reordered or forked, and names the first. Exit status 1 when there is
+    /// one.
+    Verify {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Checkpoints that a witness kept; may be given more than once.
+        #[arg(long = "checkpoints", value_name = "FILE")]
+        checkpoints: Vec<PathBuf>,
+        /// A copy of the log's directory; may be given more than once.
+        #[arg(long = "copy", value_name = "DIRECTORY")]
+        copies: Vec<PathBuf>,
+        /// The verifier key of the log, kept elsewhere than on the node.
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
+    },
+    /// Sends DICOM audit messages by syslog over TLS, from where the last export ended.
+    Export {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The syslog receiver.
+        #[arg(long, value_name = "HOST:PORT")]
+        to: String,
+        /// The authorities of the receiver's certificate (PEM).
+        #[arg(long, value_name = "FILE")]
+        ca: PathBuf,
+        /// This node's certificate for the receiver (PEM).
+        #[arg(long, value_name = "FILE", requires = "key")]
+        certificate: Option<PathBuf>,
+        /// The key of that certificate (PEM).
+        #[arg(long, value_name = "FILE", requires = "certificate")]
+        key: Option<PathBuf>,
+        /// The file that remembers what was delivered.
+        #[arg(long, value_name = "FILE")]
+        cursor: PathBuf,
+        /// The receiver closes connections without TLS close_notify, as rsyslog's gtls driver does.
+        #[arg(long)]
+        plain_close: bool,
+        /// Goes on as the log grows.
+        #[arg(long)]
+        follow: bool,
     },
 }
 
@@ -65,6 +123,7 @@ fn main() -> ExitCode {
     let done = match &arguments.command {
         Command::Init { config } => load(config).and_then(|config| init(&config)),
         Command::Check { config } => load(config).and_then(|config| check(&config)),
+        Command::Audit { command } => audit(command),
         Command::Serve { config } => load(config).and_then(|config| serve(&config)),
     };
     match done {
@@ -96,13 +155,14 @@ fn init(config: &Config) -> Result<(), String> {
     }
     let identity = &made.identity;
     text.push_str(&format!("public transport key: {}\n", hex::encode(&identity.transport_key.0)));
+    text.push_str(&format!("public audit key: {}\n", hex::encode(&identity.audit_key.0)));
     text.push_str(&format!("node {}: database {}\n", identity.node, config.store.display()));
     text.push_str(&format!("identity file for `eds cluster add`: {}\n", config.identity.display()));
     print(&text)
 }
 
 fn check(config: &Config) -> Result<(), String> {
-    let mut checks = startup::start(config).checks;
+    let mut checks = startup::check(config);
     checks.push(tls_check(config));
     let mut failed = 0;
     let mut text = String::new();
@@ -117,6 +177,29 @@ fn check(config: &Config) -> Result<(), String> {
     }
     print(&text)?;
     if failed == 0 { Ok(()) } else { Err(format!("{failed} of {} checks failed", checks.len())) }
+}
+
+fn audit(command: &AuditCommand) -> Result<(), String> {
+    match command {
+        AuditCommand::Verify { config, checkpoints, copies, key } => {
+            let evidence = Evidence { checkpoints: checkpoints.clone(), copies: copies.clone(), key: key.clone() };
+            let (text, good) = verify_log(&load(config)?, &evidence)?;
+            print(&text)?;
+            if good { Ok(()) } else { Err("the audit log is not as it was written".into()) }
+        }
+        AuditCommand::Export { config, to, ca, certificate, key, cursor, plain_close, follow } => {
+            let export = Export {
+                to: to.clone(),
+                authorities: ca.clone(),
+                identity: certificate.clone().zip(key.clone()),
+                close: if *plain_close { Close::Plain } else { Close::Notified },
+                cursor: cursor.clone(),
+                follow: *follow,
+            };
+            let entries = export_log(&load(config)?, &export)?;
+            print(&format!("{entries} entries delivered\n"))
+        }
+    }
 }
 
 fn tls_check(config: &Config) -> Check {
@@ -140,15 +223,22 @@ fn serve(config: &Config) -> Result<(), String> {
             return Err(format!("the node does not start:\n  {}", reasons.join("\n  ")));
         }
     };
+    let node = Arc::new(node);
     tracing::info!(node = %node.id, number = %node.number, directory = node.directory.version, "every check holds");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(told)?;
     let served = runtime.block_on(async {
         let stop = stop_signal().map_err(told)?;
-        let server = Server::bind(config.listen, tls, api::router(Arc::new(node)))
+        let server = Server::bind(config.listen, tls, api::router(Arc::clone(&node)))
             .await
             .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+        let (node, every) = (Arc::clone(&node), config.audit.checkpoint);
+        node.log_life(Operation::START).await.map_err(told)?;
         print(&format!("listening on https://{}\n", server.address()))?;
+        let signing = tokio::spawn(Arc::clone(&node).sign_checkpoints(every));
         server.run(stop).await;
+        signing.abort();
+        node.log_life(Operation::STOP).await.map_err(told)?;
+        node.sign_checkpoint().await;
         Ok(())
     });
     tracing::info!("stopped");

@@ -5,7 +5,7 @@ pub mod startup;
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use eds_core::{
@@ -14,7 +14,8 @@ use eds_core::{
 };
 
 use crate::{
-    hsm::{Hsm, RecordContext, record::Purpose},
+    audit::{AppendError, Decision, Log, Operation, Outcome, RequestId, Who, signer},
+    hsm::{Hsm, RecordContext, record::Purpose, self_test::described},
     node::access::AccessGuard,
     store::{ShareStore, StoredBody, StoredKey},
 };
@@ -23,6 +24,11 @@ use crate::{
 pub trait Clock: Send + Sync {
     /// The time now.
     fn now(&self) -> u64;
+
+    /// The time now, in milliseconds, as far as the clock tells them.
+    fn now_milliseconds(&self) -> u64 {
+        self.now().saturating_mul(1_000)
+    }
 }
 
 /// The clock of the machine.
@@ -31,7 +37,12 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        self.now_milliseconds() / 1_000
+    }
+
+    fn now_milliseconds(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -51,6 +62,8 @@ pub struct Node {
     pub clock: Arc<dyn Clock>,
     /// Checks access lists as they are read.
     pub access: AccessGuard,
+    /// The log of every decision.
+    pub audit: Arc<Log>,
 }
 
 impl Node {
@@ -62,9 +75,49 @@ impl Node {
         hsm: Arc<dyn Hsm>,
         store: Arc<dyn ShareStore>,
         clock: Arc<dyn Clock>,
+        audit: Arc<Log>,
     ) -> Self {
         let access = AccessGuard::new(id, Arc::clone(&hsm));
-        Self { id, number, directory, hsm, store, clock, access }
+        Self { id, number, directory, hsm, store, clock, access, audit }
+    }
+
+    /// Writes into the audit log that the server started or stopped.
+    ///
+    /// # Errors
+    /// [`AppendError`]: do not serve then.
+    pub async fn log_life(&self, operation: Operation) -> Result<(), AppendError> {
+        let decision = Decision {
+            time: self.clock.now_milliseconds(),
+            request: RequestId([0; 16]),
+            operation,
+            outcome: Outcome::Allowed,
+            rule: String::new(),
+            who: Who::node(),
+            peer: None,
+            keys: Vec::new(),
+            access_list: None,
+        };
+        self.audit.append(vec![decision]).await.map(drop)
+    }
+
+    /// Signs the head of the audit log if it grew. What fails is told, and tried again at the next turn.
+    pub async fn sign_checkpoint(&self) {
+        let (audit, hsm, now) = (Arc::clone(&self.audit), Arc::clone(&self.hsm), self.clock.now());
+        match tokio::task::spawn_blocking(move || signer::sign(&audit, &hsm, now)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(error = described(&error), "the audit log has no new checkpoint"),
+            Err(error) => tracing::error!(%error, "the audit log has no new checkpoint"),
+        }
+    }
+
+    /// Signs the head of the audit log at once, and then from time to time, for ever.
+    pub async fn sign_checkpoints(self: Arc<Self>, every: Duration) {
+        let mut turns = tokio::time::interval(every);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            turns.tick().await;
+            self.sign_checkpoint().await;
+        }
     }
 
     /// What the record of a stored share is bound to.

@@ -196,6 +196,18 @@ pub enum Rule {
     Entry(usize),
 }
 
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Administrator => f.write_str("administrator"),
+            Self::Owner => f.write_str("owner"),
+            Self::Group => f.write_str("group"),
+            Self::Others => f.write_str("others"),
+            Self::Entry(position) => write!(f, "entry-{position}"),
+        }
+    }
+}
+
 /// Decides whether the caller has the permission, and by which rule; `None` is no.
 pub fn decide(list: &AccessList, caller: Caller<'_>, needed: Permission) -> Option<Rule> {
     if caller.administrator {

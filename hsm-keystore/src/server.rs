@@ -5,7 +5,12 @@
 
 pub mod tls;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::Router;
 use hyper::{body::Incoming, server::conn, service::service_fn};
@@ -22,7 +27,10 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower::ServiceExt;
 
-use crate::{api::Peer, authn::x509};
+use crate::{
+    api::{Peer, PeerAddress},
+    authn::x509,
+};
 
 /// How many connections are held at once.
 const CONNECTIONS: usize = 16_384;
@@ -77,11 +85,11 @@ impl Server {
                 next = accept => next,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, address)) => {
                     let (tls, router, watcher) = (self.tls.clone(), self.router.clone(), graceful.watcher());
                     tokio::spawn(async move {
                         let _permit = permit;
-                        connection(stream, tls, router, watcher).await;
+                        connection(stream, address.ip(), tls, router, watcher).await;
                     });
                 }
                 Err(error) => {
@@ -98,7 +106,7 @@ impl Server {
     }
 }
 
-async fn connection(stream: TcpStream, tls: TlsAcceptor, router: Router, watcher: Watcher) {
+async fn connection(stream: TcpStream, address: IpAddr, tls: TlsAcceptor, router: Router, watcher: Watcher) {
     // Answers are small and must not wait for one another.
     let _ = stream.set_nodelay(true);
     let stream = match timeout(HANDSHAKE, tls.accept(stream)).await {
@@ -111,6 +119,7 @@ async fn connection(stream: TcpStream, tls: TlsAcceptor, router: Router, watcher
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(PeerAddress(address));
         router.clone().oneshot(request)
     });
     let io = TokioIo::new(stream);

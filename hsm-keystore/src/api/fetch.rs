@@ -18,6 +18,7 @@ use crate::{
         ApiError, Known, Raw, Shared, Word, check_batch,
         keys::{Allowed, allowed},
         parse,
+        trail::{Audited, Note, Trail},
     },
     authn::Principal,
     hsm::{Opened, ToUnwrap},
@@ -28,12 +29,13 @@ use crate::{
 pub(super) async fn handler(
     State(shared): State<Shared>,
     Known(caller): Known,
+    Audited(trail): Audited,
     Raw(body): Raw,
 ) -> Result<Json<FetchAnswer>, ApiError> {
-    shared.work(move |node| fetch(node, &caller, &body)).await.map(Json)
+    shared.work(move |node| fetch(node, &caller, &trail, &body)).await.map(Json)
 }
 
-fn fetch(node: &Node, caller: &Principal, body: &[u8]) -> Result<FetchAnswer, ApiError> {
+fn fetch(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Result<FetchAnswer, ApiError> {
     let request: FetchRequest = parse(body)?;
     check_batch(request.keys.len())?;
     let reply_key = PublicKey::from_sec1(&request.reply_key.0)
@@ -41,6 +43,8 @@ fn fetch(node: &Node, caller: &Principal, body: &[u8]) -> Result<FetchAnswer, Ap
         .filter(|key| key.as_bytes().as_slice() == request.reply_key.0)
         .ok_or_else(|| ApiError::new(Word::BadRequest, "reply_key: not an uncompressed point of P-256"))?;
     let keys: Vec<KeyId> = request.keys.into_iter().map(|KeyText(key)| key).collect();
+
+    trail.asks_for(keys.iter().copied());
 
     let mut decided = allowed(node, caller, &keys, &[Permission::Fetch])?;
     let records = decided.iter_mut().flatten().map(|allowed| ToUnwrap {
@@ -51,11 +55,18 @@ fn fetch(node: &Node, caller: &Principal, body: &[u8]) -> Result<FetchAnswer, Ap
     let mut opened = if records.is_empty() { Vec::new() } else { node.hsm.unwrap(records)? }.into_iter();
 
     let mut shares = Vec::with_capacity(keys.len());
-    let results = keys.iter().zip(decided).map(|(key, decided)| {
+    let results = keys.iter().zip(decided).enumerate().map(|(position, (key, decided))| {
+        let rule = decided.as_ref().map(|allowed| allowed.rule).ok();
         let released = decided.and_then(|allowed| release(node, allowed, opened.next(), &mut shares));
         match released {
-            Ok(manifest) => FetchResult { key: KeyText(*key), manifest: Some(Binary(manifest)), problem: None },
-            Err(error) => FetchResult { key: KeyText(*key), manifest: None, problem: Some(error.problem(None)) },
+            Ok(manifest) => {
+                trail.note(position, Note::allowed(rule.map(|rule| rule.to_string()).unwrap_or_default()));
+                FetchResult { key: KeyText(*key), manifest: Some(Binary(manifest)), problem: None }
+            }
+            Err(error) => {
+                trail.note(position, Note::refused(error.word()));
+                FetchResult { key: KeyText(*key), manifest: None, problem: Some(error.problem(None)) }
+            }
         }
     });
     let results = results.collect();

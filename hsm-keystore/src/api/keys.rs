@@ -10,10 +10,13 @@ use eds_core::{
 };
 
 use crate::{
-    api::{ApiError, Known, Raw, Shared, Word, check_batch, parse},
+    api::{
+        ApiError, Known, Raw, Shared, Word, check_batch, parse,
+        trail::{Audited, Note, Trail},
+    },
     authn::Principal,
     node::Node,
-    policy::{AccessList, Permission, decide},
+    policy::{AccessList, Permission, Rule, decide},
     store::{Changed, StoredAccess, StoredBody, StoredKey},
 };
 
@@ -21,12 +24,13 @@ use crate::{
 pub(super) async fn confirm(
     State(shared): State<Shared>,
     Known(caller): Known,
+    Audited(trail): Audited,
     Raw(body): Raw,
 ) -> Result<Json<KeysAnswer>, ApiError> {
-    let keys = keys(&body)?;
+    let keys = keys(&body, &trail)?;
     let change = move |node: &Node| {
         let changed = node.store.confirm(&keys, &caller.registrant(), node.clock.now())?;
-        Ok(answer(&keys, changed))
+        Ok(answer(&keys, changed, &trail))
     };
     shared.work(change).await.map(Json)
 }
@@ -35,12 +39,13 @@ pub(super) async fn confirm(
 pub(super) async fn withdraw(
     State(shared): State<Shared>,
     Known(caller): Known,
+    Audited(trail): Audited,
     Raw(body): Raw,
 ) -> Result<Json<KeysAnswer>, ApiError> {
-    let keys = keys(&body)?;
+    let keys = keys(&body, &trail)?;
     let change = move |node: &Node| {
         let changed = node.store.withdraw(&keys, &caller.registrant(), node.clock.now())?;
-        Ok(answer(&keys, changed))
+        Ok(answer(&keys, changed, &trail))
     };
     shared.work(change).await.map(Json)
 }
@@ -49,20 +54,23 @@ pub(super) async fn withdraw(
 pub(super) async fn unregister(
     State(shared): State<Shared>,
     Known(caller): Known,
+    Audited(trail): Audited,
     Raw(body): Raw,
 ) -> Result<Json<KeysAnswer>, ApiError> {
-    let keys = keys(&body)?;
-    shared.work(move |node| delete(node, &caller, &keys)).await.map(Json)
+    let keys = keys(&body, &trail)?;
+    shared.work(move |node| delete(node, &caller, &trail, &keys)).await.map(Json)
 }
 
 /// `GET /v1/keys/{id}`.
 pub(super) async fn information(
     State(shared): State<Shared>,
     Known(caller): Known,
+    Audited(trail): Audited,
     Path(id): Path<String>,
 ) -> Result<Json<KeyInfo>, ApiError> {
     let key: KeyId = id.parse().map_err(|_| ApiError::new(Word::BadRequest, "the path does not name a key id"))?;
-    shared.work(move |node| describe(node, &caller, key)).await.map(Json)
+    trail.asks_for([key]);
+    shared.work(move |node| describe(node, &caller, &trail, key)).await.map(Json)
 }
 
 /// A key that may be acted on, with its access list; or why not.
@@ -70,6 +78,7 @@ pub(super) struct Allowed {
     pub(super) stored: StoredKey,
     pub(super) body: StoredBody,
     pub(super) list: AccessList,
+    pub(super) rule: Rule,
 }
 
 /// Reads keys and decides for each one whether the caller has any of the permissions: the same path for every call.
@@ -102,30 +111,38 @@ pub(super) fn allowed(
             None => return Err(ApiError::new(Word::Internal, format!("key {key}"))),
         };
         let rule = any_of.iter().find_map(|permission| decide(&list, caller.caller(), *permission));
-        match rule {
-            Some(rule) => tracing::debug!(%key, ?rule, "allowed"),
-            None => {
-                tracing::info!(%key, "refused");
-                let detail = format!("{} lacks the permission for key {key}", caller.subject.display);
-                return Err(ApiError::new(Word::NotPermitted, detail));
-            }
-        }
+        let Some(rule) = rule else {
+            tracing::info!(%key, "refused");
+            let detail = format!("{} lacks the permission for key {key}", caller.subject.display);
+            return Err(ApiError::new(Word::NotPermitted, detail));
+        };
+        tracing::debug!(%key, %rule, "allowed");
         if stored.state == KeyState::Pending && stored.registrant != caller.registrant() {
             let detail = format!("key {key} is for its registrant alone until all nodes have confirmed it");
             return Err(ApiError::new(Word::KeyPending, detail));
         }
-        Ok(Allowed { stored, body, list })
+        Ok(Allowed { stored, body, list, rule })
     };
     Ok(keys.iter().zip(stored).map(decide_one).collect())
 }
 
-fn delete(node: &Node, caller: &Principal, keys: &[KeyId]) -> Result<KeysAnswer, ApiError> {
+fn delete(node: &Node, caller: &Principal, trail: &Trail, keys: &[KeyId]) -> Result<KeysAnswer, ApiError> {
     let decided = allowed(node, caller, keys, &[Permission::Delete])?;
     let seen: Vec<(KeyId, StoredAccess)> =
         decided.iter().flatten().map(|allowed| (allowed.stored.key, allowed.body.access.clone())).collect();
+    for (position, decided) in decided.iter().enumerate() {
+        trail.note(position, noted(decided));
+    }
+    trail.write_ahead(node)?;
     let mut changed = node.store.delete(&seen, node.clock.now())?.into_iter();
-    let results = keys.iter().zip(decided).map(|(key, decided)| match decided {
-        Ok(_) => result(*key, changed.next().unwrap_or(Changed::Stale)),
+    let results = keys.iter().zip(decided).enumerate().map(|(position, (key, decided))| match decided {
+        Ok(_) => {
+            let (result, word) = result(*key, changed.next().unwrap_or(Changed::Stale));
+            if let Some(word) = word {
+                trail.note(position, Note::refused(word));
+            }
+            result
+        }
         Err(error) => KeyResult {
             key: KeyText(*key),
             state: (error.word() == Word::KeyDeleted).then_some(KeyState::Tombstone),
@@ -135,12 +152,23 @@ fn delete(node: &Node, caller: &Principal, keys: &[KeyId]) -> Result<KeysAnswer,
     Ok(KeysAnswer { results: results.collect() })
 }
 
-fn describe(node: &Node, caller: &Principal, key: KeyId) -> Result<KeyInfo, ApiError> {
+/// What the log says of a decision.
+fn noted(decided: &Result<Allowed, ApiError>) -> Note {
+    match decided {
+        Ok(allowed) => Note::allowed(allowed.rule),
+        Err(error) => Note::refused(error.word()),
+    }
+}
+
+fn describe(node: &Node, caller: &Principal, trail: &Trail, key: KeyId) -> Result<KeyInfo, ApiError> {
     let nothing =
         |state| KeyInfo { key: KeyText(key), state, epoch: None, manifest: None, owner: None, permissions: None };
     let mut decided = allowed(node, caller, &[key], &[Permission::List, Permission::Fetch])?;
+    if let Some(decided) = decided.first() {
+        trail.note(0, noted(decided));
+    }
     match decided.pop() {
-        Some(Ok(Allowed { stored, body, list })) => Ok(KeyInfo {
+        Some(Ok(Allowed { stored, body, list, .. })) => Ok(KeyInfo {
             epoch: Some(body.epoch),
             manifest: Some(Binary(body.manifest)),
             owner: Some(list.owner.display.clone()),
@@ -153,17 +181,25 @@ fn describe(node: &Node, caller: &Principal, key: KeyId) -> Result<KeyInfo, ApiE
     }
 }
 
-fn keys(body: &[u8]) -> Result<Vec<KeyId>, ApiError> {
+fn keys(body: &[u8], trail: &Trail) -> Result<Vec<KeyId>, ApiError> {
     let request: KeysRequest = parse(body)?;
     check_batch(request.keys.len())?;
-    Ok(request.keys.into_iter().map(|KeyText(key)| key).collect())
+    let keys: Vec<KeyId> = request.keys.into_iter().map(|KeyText(key)| key).collect();
+    trail.asks_for(keys.iter().copied());
+    Ok(keys)
 }
 
-fn answer(keys: &[KeyId], changed: Vec<Changed>) -> KeysAnswer {
-    KeysAnswer { results: keys.iter().zip(changed).map(|(key, changed)| result(*key, changed)).collect() }
+/// The answer to what only the registrant may do.
+fn answer(keys: &[KeyId], changed: Vec<Changed>, trail: &Trail) -> KeysAnswer {
+    let results = keys.iter().zip(changed).enumerate().map(|(position, (key, changed))| {
+        let (result, word) = result(*key, changed);
+        trail.note(position, word.map_or_else(|| Note::allowed("registrant"), Note::refused));
+        result
+    });
+    KeysAnswer { results: results.collect() }
 }
 
-fn result(key: KeyId, changed: Changed) -> KeyResult {
+fn result(key: KeyId, changed: Changed) -> (KeyResult, Option<Word>) {
     let (state, problem) = match changed {
         Changed::Done(state) => (Some(state), None),
         Changed::Missing => (None, Some((Word::KeyNotFound, "is not on this node"))),
@@ -174,6 +210,7 @@ fn result(key: KeyId, changed: Changed) -> KeyResult {
         Changed::Refused(state) => (Some(state), Some((Word::KeyActive, "is confirmed; unregister it instead"))),
         Changed::Stale => (None, Some((Word::KeyChanged, "changed meanwhile; look at it and try again"))),
     };
+    let word = problem.map(|(word, _)| word);
     let problem = problem.map(|(word, why)| ApiError::new(word, format!("key {key} {why}")).problem(None));
-    KeyResult { key: KeyText(key), state, problem }
+    (KeyResult { key: KeyText(key), state, problem }, word)
 }

@@ -1,25 +1,33 @@
-//! What surrounds every request: its id, its time limit, its line in the log, and problem documents with the id.
+//! What surrounds every request: its id, its time limit, its entries in the audit log, its line in the log, and problem
+//! documents with the id.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
-    extract::{MatchedPath, Request},
+    extract::{MatchedPath, Request, State},
     http::HeaderValue,
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
 use crate::{
-    api::{ApiError, Peer, Word},
+    api::{
+        ApiError, Peer, PeerAddress, Shared, Word,
+        trail::{Trail, operation, unwritable},
+    },
     hex,
 };
 
 /// How long a request may take, its body included.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-pub(super) async fn around(request: Request, next: Next) -> Response {
+pub(super) async fn around(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let id = request_id();
+    let bytes = request_id();
+    let id = hex::encode(&bytes);
     let method = request.method().clone();
     // The pattern, not the path: it holds no id that would be a label of its own.
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
@@ -27,13 +35,24 @@ pub(super) async fn around(request: Request, next: Next) -> Response {
         Some(Peer(Some(principal))) => hex::encode(principal.registrant().get(..8).unwrap_or_default()),
         _ => "none".to_owned(),
     };
+    let address = request.extensions().get::<PeerAddress>().map(|address| address.0);
+    let trail = Arc::new(Trail::new(bytes, shared.node.clock.now_milliseconds(), operation(path.as_deref()), address));
+    if let Some(Peer(Some(principal))) = request.extensions().get::<Peer>() {
+        trail.caller(principal);
+    }
+    request.extensions_mut().insert(Arc::clone(&trail));
     let span = tracing::info_span!("request", id, caller);
     let run = tracing::Instrument::instrument(next.run(request), span.clone());
     let mut response = match tokio::time::timeout(TIME_LIMIT, run).await {
         Ok(response) => response,
         Err(_) => ApiError::new(Word::Timeout, "try again, or use other nodes").into_response(),
     };
-    let refused = response.extensions_mut().remove::<ApiError>();
+    let mut refused = response.extensions_mut().remove::<ApiError>();
+    if !is_probe(path.as_deref())
+        && let Err(error) = record(&shared, &trail, refused.as_ref()).await
+    {
+        refused = Some(error);
+    }
     if let Some(error) = &refused {
         response = error.response(Some(&id));
     }
@@ -47,9 +66,27 @@ pub(super) async fn around(request: Request, next: Next) -> Response {
     response
 }
 
-fn request_id() -> String {
+/// Probes of a supervisor ask for nothing, decide nothing and come every second.
+fn is_probe(path: Option<&str>) -> bool {
+    matches!(path, Some("/healthz" | "/readyz"))
+}
+
+/// Writes what the request left; durable when this returns. Nothing leaves the node without it.
+async fn record(shared: &Shared, trail: &Trail, refused: Option<&ApiError>) -> Result<(), ApiError> {
+    let decisions = trail.finish(refused.map(ApiError::word));
+    if decisions.is_empty() {
+        return Ok(());
+    }
+    match tokio::time::timeout(TIME_LIMIT, shared.node.audit.append(decisions)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(unwritable(&error)),
+        Err(_) => Err(ApiError::new(Word::AuditUnavailable, "the disk of the audit log does not answer")),
+    }
+}
+
+fn request_id() -> [u8; 16] {
     let mut bytes = [0; 16];
     // Without random bytes the id is not unique; the request can still be answered.
     let _ = getrandom::fill(&mut bytes);
-    hex::encode(&bytes)
+    bytes
 }

@@ -57,6 +57,8 @@ pub enum Word {
     ShareUnreadable,
     /// The token does not answer.
     HsmUnavailable,
+    /// The audit log cannot be written.
+    AuditUnavailable,
     /// The node does not keep up.
     Busy,
     /// The request took too long.
@@ -66,6 +68,11 @@ pub enum Word {
 }
 
 impl Word {
+    /// The word itself.
+    pub const fn as_str(self) -> &'static str {
+        self.parts().0
+    }
+
     /// The word itself, its HTTP status and its title.
     const fn parts(self) -> (&'static str, StatusCode, &'static str) {
         use StatusCode as S;
@@ -91,6 +98,7 @@ impl Word {
             Self::AccessListAltered => ("access-list-altered", S::INTERNAL_SERVER_ERROR, "access list was altered"),
             Self::ShareUnreadable => ("share-unreadable", S::INTERNAL_SERVER_ERROR, "the share does not open"),
             Self::HsmUnavailable => ("hsm-unavailable", S::SERVICE_UNAVAILABLE, "the token does not answer"),
+            Self::AuditUnavailable => ("audit-unavailable", S::SERVICE_UNAVAILABLE, "the audit log cannot be written"),
             Self::Busy => ("busy", S::SERVICE_UNAVAILABLE, "the node is busy"),
             Self::Timeout => ("timeout", S::SERVICE_UNAVAILABLE, "the request took too long"),
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "internal error"),

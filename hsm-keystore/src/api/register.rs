@@ -21,7 +21,10 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
-    api::{ApiError, Known, Raw, Shared, Word, check_batch, parse},
+    api::{
+        ApiError, Known, Raw, Shared, Word, check_batch, parse,
+        trail::{Audited, Note, Trail},
+    },
     authn::Principal,
     hsm::{RecordContext, ToWrap, record::Purpose, transport::TransportKey},
     node::{Node, access::SealError},
@@ -32,17 +35,19 @@ use crate::{
 pub(super) async fn handler(
     State(shared): State<Shared>,
     Known(caller): Known,
+    Audited(trail): Audited,
     Raw(body): Raw,
 ) -> Result<Json<KeysAnswer>, ApiError> {
-    shared.work(move |node| register(node, &caller, &body)).await.map(Json)
+    shared.work(move |node| register(node, &caller, &trail, &body)).await.map(Json)
 }
 
-fn register(node: &Node, caller: &Principal, body: &[u8]) -> Result<KeysAnswer, ApiError> {
+fn register(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Result<KeysAnswer, ApiError> {
     let request: RegisterRequest = parse(body)?;
     check_batch(request.manifests.len())?;
     let id = <[u8; 16]>::try_from(request.registration.0.as_slice())
         .map_err(|_| ApiError::new(Word::BadRequest, "registration: not 16 bytes"))?;
     let manifests = manifests(node, &request)?;
+    trail.asks_for(manifests.iter().map(|manifest| manifest.key));
     let digests: Vec<[u8; 32]> = manifests.iter().map(Manifest::digest).collect();
     let registrant = caller.registrant();
 
@@ -53,6 +58,10 @@ fn register(node: &Node, caller: &Principal, body: &[u8]) -> Result<KeysAnswer, 
     let records = node.hsm.wrap(to_wrap(node, &manifests, &digests, &shares))?;
     drop(shares);
 
+    for (position, access) in access.iter().enumerate() {
+        trail.note(position, Note::allowed("create").with_access_list(Sha256::digest(&access.list).into()));
+    }
+    trail.write_ahead(node)?;
     let registration = Registration { registrant, id, content: content(&digests), at: node.clock.now() };
     let new: Vec<NewKey> = manifests
         .iter()

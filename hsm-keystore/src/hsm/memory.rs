@@ -9,7 +9,11 @@ use aws_lc_rs::{
     hmac,
 };
 use eds_core::{Opaque, manifest::Point};
-use p256::{SecretKey, elliptic_curve::sec1::ToSec1Point};
+use p256::{
+    SecretKey,
+    ecdsa::{Signature, SigningKey, signature::hazmat::PrehashSigner},
+    elliptic_curve::sec1::ToSec1Point,
+};
 use zeroize::Zeroizing;
 
 use crate::hsm::{
@@ -24,6 +28,7 @@ pub struct MemoryHsm {
     transport: SecretKey,
     policy_id: TokenKeyId,
     policy: hmac::Key,
+    audit: SigningKey,
     out_of_order: AtomicBool,
 }
 
@@ -35,17 +40,19 @@ impl MemoryHsm {
     pub fn new() -> Result<Self, HsmError> {
         let kek = UnboundKey::new(&AES_256_GCM, random::<32>()?.as_slice()).map_err(|_| HsmError::Random)?;
         // A random string is no scalar once in 2³².
-        let transport = loop {
+        let scalar = || loop {
             if let Ok(key) = SecretKey::from_slice(random::<32>()?.as_slice()) {
-                break key;
+                return Ok::<_, HsmError>(key);
             }
         };
+        let (transport, audit) = (scalar()?, SigningKey::from(scalar()?));
         Ok(Self {
             kek_id: TokenKeyId::from_bytes(*random()?),
             kek: LessSafeKey::new(kek),
             transport,
             policy_id: TokenKeyId::from_bytes(*random()?),
             policy: hmac::Key::new(hmac::HMAC_SHA256, random::<32>()?.as_slice()),
+            audit,
             out_of_order: AtomicBool::new(false),
         })
     }
@@ -131,6 +138,18 @@ impl Hsm for MemoryHsm {
                 tag.as_ref().try_into().map_err(|_| HsmError::Unavailable { operation: "sign", source: None })
             })
             .collect()
+    }
+
+    fn audit_key(&self) -> Point {
+        eds_core::directory::compressed(self.audit.verifying_key())
+    }
+
+    fn sign(&self, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
+        self.works("sign")?;
+        let signature: Result<Signature, _> = self.audit.sign_prehash(digest);
+        signature
+            .map(|signature| signature.to_bytes().into())
+            .map_err(|_| HsmError::Unavailable { operation: "sign", source: None })
     }
 
     fn canary(&self) -> Result<(), HsmError> {

@@ -21,7 +21,7 @@ pub use self::{
     keys::Role,
 };
 use self::{
-    keys::{KeyIds, transport_point},
+    keys::{KeyIds, Points},
     pool::Pool,
     seat::Seat,
     token::Token,
@@ -35,7 +35,7 @@ use crate::{
 pub struct Pkcs11Hsm {
     pool: Pool<Seat>,
     ids: KeyIds,
-    transport: Point,
+    points: Points,
     description: String,
 }
 
@@ -48,11 +48,11 @@ impl Pkcs11Hsm {
         let token = Arc::new(Token::find(config)?);
         let session = token.session()?;
         let ids = KeyIds::find(&session, token.label())?;
-        let transport = transport_point(&session, token.label(), &ids.transport)?;
+        let points = Points::find(&session, token.label(), &ids)?;
         drop(session);
         let description = token.description.clone();
         let pool = Pool::start(config.threads, config.deadline, move || Seat::new(Arc::clone(&token), ids))?;
-        Ok(Self { pool, ids, transport, description })
+        Ok(Self { pool, ids, points, description })
     }
 
     /// What the token says it is: maker, model, serial number, firmware.
@@ -65,8 +65,8 @@ impl Pkcs11Hsm {
     /// # Errors
     /// [`HsmError`].
     pub fn describe(&self) -> Result<Vec<KeyDescription>, HsmError> {
-        let transport = self.transport;
-        let job = move |seat: &mut Seat, _| seat.look(|open, ids, _| inspect::describe(open, ids, &transport));
+        let points = self.points;
+        let job = move |seat: &mut Seat, _| seat.look(|open, ids, _| inspect::describe(open, ids, &points));
         self.pool.submit(self.pool.deadline(), job)?.wait()
     }
 
@@ -109,7 +109,7 @@ impl Hsm for Pkcs11Hsm {
     }
 
     fn transport_key(&self) -> Point {
-        self.transport
+        self.points.transport
     }
 
     fn wrap(&self, secrets: Vec<ToWrap>) -> Result<Vec<Vec<u8>>, HsmError> {
@@ -132,13 +132,22 @@ impl Hsm for Pkcs11Hsm {
         self.batch(messages, Seat::mac)
     }
 
+    fn audit_key(&self) -> Point {
+        self.points.audit
+    }
+
+    fn sign(&self, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
+        let digest = *digest;
+        self.pool.submit(self.pool.deadline(), move |seat, _| seat.sign(&digest))?.wait()
+    }
+
     fn canary(&self) -> Result<(), HsmError> {
         self.pool.submit(self.pool.deadline(), |seat, _| seat.canary())?.wait()
     }
 
     fn inspect(&self) -> Result<Vec<Check>, HsmError> {
-        let transport = self.transport;
-        let job = move |seat: &mut Seat, _| seat.look(|open, ids, token| inspect::checks(open, ids, token, &transport));
+        let points = self.points;
+        let job = move |seat: &mut Seat, _| seat.look(|open, ids, token| inspect::checks(open, ids, token, &points));
         self.pool.submit(self.pool.deadline(), job)?.wait()
     }
 }

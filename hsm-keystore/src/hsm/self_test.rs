@@ -4,7 +4,11 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use eds_core::ids::{Epoch, KeyId, NodeId, ShareIndex};
-use p256::{SecretKey, elliptic_curve::sec1::ToSec1Point};
+use p256::{
+    SecretKey,
+    ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier},
+    elliptic_curve::sec1::ToSec1Point,
+};
 use zeroize::Zeroizing;
 
 use crate::hsm::{
@@ -77,6 +81,7 @@ pub fn operations(hsm: &dyn Hsm) -> Vec<Check> {
         Check::from_result("altered records are refused", refusals(hsm)),
         Check::from_result("key agreement agrees with software", agreement(hsm)),
         Check::from_result("HMAC", authentication(hsm)),
+        Check::from_result("signature of the audit key", signature(hsm)),
         Check::from_result("canary", hsm.canary().map(|()| "answers".to_owned()).map_err(Failure::from)),
     ];
     match hsm.inspect() {
@@ -212,6 +217,18 @@ fn agreement(hsm: &dyn Hsm) -> Result<String, Failure> {
         return Err(Failure::Found("a point that is not on the curve is not refused"));
     }
     Ok("P-256; a point off the curve is refused".to_owned())
+}
+
+fn signature(hsm: &dyn Hsm) -> Result<String, Failure> {
+    let key = VerifyingKey::from_sec1_bytes(&hsm.audit_key().0)
+        .map_err(|_| Failure::Found("the audit key is not a point of the curve P-256"))?;
+    let (digest, other) = (*random::<32>()?, *random::<32>()?);
+    let signature = Signature::from_slice(&hsm.sign(&digest)?)
+        .map_err(|_| Failure::Found("the token returned no signature of two scalars"))?;
+    if key.verify_prehash(&digest, &signature).is_err() || key.verify_prehash(&other, &signature).is_ok() {
+        return Err(Failure::Found("the token's signature does not fit its public key and the digest"));
+    }
+    Ok("ECDSA P-256".to_owned())
 }
 
 fn authentication(hsm: &dyn Hsm) -> Result<String, Failure> {

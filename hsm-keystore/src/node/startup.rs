@@ -7,6 +7,11 @@ use std::{fs, path::Path, sync::Arc};
 use eds_core::directory::{self, Directory};
 
 use crate::{
+    audit::{
+        Log, OpenError,
+        checkpoint::{self, Verifier},
+        log::Options,
+    },
     config::Config,
     hex,
     hsm::{
@@ -15,7 +20,7 @@ use crate::{
         self_test::{Check, belongs, described, operations},
     },
     identity::Identity,
-    node::{Node, SystemClock},
+    node::{Clock, Node, SystemClock},
     store::{ShareStore, sqlite::SqliteStore},
 };
 
@@ -27,15 +32,22 @@ pub struct Startup {
     pub node: Option<Node>,
 }
 
-/// Opens token, store and directory of a node, and checks that they work and belong together.
+/// Opens token, store, audit log and directory of a node, and checks that they work and belong together.
 pub fn start(config: &Config) -> Startup {
     let mut checks = Vec::new();
-    let node = assemble(config, &mut checks);
+    let node = assemble(config, &mut checks, false);
     let holds = checks.iter().all(|check| check.outcome.is_ok());
     Startup { checks, node: node.filter(|_| holds) }
 }
 
-fn assemble(config: &Config, checks: &mut Vec<Check>) -> Option<Node> {
+/// The checks of a start, also while a server has the audit log of the node open.
+pub fn check(config: &Config) -> Vec<Check> {
+    let mut checks = Vec::new();
+    drop(assemble(config, &mut checks, true));
+    checks
+}
+
+fn assemble(config: &Config, checks: &mut Vec<Check>, beside_server: bool) -> Option<Node> {
     let identity =
         taken(checks, "identity", Identity::load(&config.identity), |identity| format!("node {}", identity.node));
     let directory = directory(config, checks);
@@ -53,6 +65,13 @@ fn assemble(config: &Config, checks: &mut Vec<Check>) -> Option<Node> {
         hex::encode(&directory::key_fingerprint(&identity.transport_key)),
         "is not the one in the token: identity file and token belong to different nodes",
     ));
+    checks.push(Check::of(
+        "audit key of the identity file",
+        hsm.audit_key() == identity.audit_key,
+        hex::encode(&directory::key_fingerprint(&identity.audit_key)),
+        "is not the one in the token: identity file and token belong to different nodes",
+    ));
+    let audit = audit(config, &identity, checks, beside_server);
     if let Some(origin) = taken(checks, "node of the database", store.origin(), |origin| origin.node.to_string()) {
         checks.push(Check::of(
             "database and identity file",
@@ -64,7 +83,29 @@ fn assemble(config: &Config, checks: &mut Vec<Check>) -> Option<Node> {
     }
     let directory = directory?;
     let number = entry(&directory, &identity, checks)?;
-    Some(Node::new(identity.node, number, directory, Arc::new(hsm), Arc::new(store), Arc::new(SystemClock)))
+    let (hsm, store, clock) = (Arc::new(hsm), Arc::new(store), Arc::new(SystemClock));
+    Some(Node::new(identity.node, number, directory, hsm, store, clock, Arc::new(audit?)))
+}
+
+/// Opens and checks the audit log.
+fn audit(config: &Config, identity: &Identity, checks: &mut Vec<Check>, beside_server: bool) -> Option<Log> {
+    let mut options = Options::new(&config.audit.path, checkpoint::origin(&identity.node));
+    options.verifier = Verifier::new(&options.origin, &identity.audit_key);
+    let opened = Log::open(&options, SystemClock.now_milliseconds());
+    let outcome = match &opened {
+        Ok((_, opened)) => Ok(format!(
+            "{} entries, {} of them under a signed checkpoint{}",
+            opened.entries,
+            opened.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size),
+            if opened.recovered.is_some() { "; an unfinished write was set aside" } else { "" }
+        )),
+        Err(OpenError::InUse(_)) if beside_server => {
+            Ok("open in the running server; `eds-keystored audit verify` checks it meanwhile".to_owned())
+        }
+        Err(error) => Err(described(error)),
+    };
+    checks.push(Check { what: "audit log", outcome });
+    opened.ok().map(|(log, _)| log)
 }
 
 /// Reads and verifies the cluster directory.
@@ -100,6 +141,12 @@ fn entry(directory: &Directory, identity: &Identity, checks: &mut Vec<Check>) ->
         entry.transport_key == identity.transport_key,
         format!("number {}, {}", entry.number, entry.url),
         "has another transport key: the node was initialised again since it was added",
+    ));
+    checks.push(Check::of(
+        "audit key in the cluster directory",
+        entry.audit_key.is_none_or(|key| key == identity.audit_key),
+        if entry.audit_key.is_some() { "is this node's" } else { "none; checkpoints are checked by the identity file" },
+        "is another one: the node was initialised again since it was added",
     ));
     Some(entry.number)
 }

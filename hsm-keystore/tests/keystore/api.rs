@@ -1,5 +1,6 @@
 //! The HTTP API of a node over real TLS: what it does, and everything that it refuses.
 
+mod audit;
 mod connections;
 mod life;
 mod refusals;

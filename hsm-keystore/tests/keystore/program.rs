@@ -91,7 +91,12 @@ impl Files {
     }
 
     fn run(&self, command: &str) -> Said {
-        let output = program(command, &self.config).output().expect("runs");
+        self.run_with(command, &[])
+    }
+
+    fn run_with(&self, command: &str, more: &[&str]) -> Said {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_eds-keystored"));
+        let output = program.arg(command).args(more).arg("--config").arg(&self.config).output().expect("runs");
         Said {
             out: String::from_utf8(output.stdout).expect("text"),
             error: String::from_utf8(output.stderr).expect("text"),
@@ -144,9 +149,15 @@ fn a_node_is_made_once_checked_served_and_stopped() {
         let node = Files::new(softhsm, "node", "node-4");
         let made = node.run("init");
         assert_eq!(made.code, Some(0), "{made:?}");
-        for told in
-            ["eds-kek", "eds-transport", "eds-policy", "fingerprint", "ALWAYS_SENSITIVE", "public transport key"]
-        {
+        for told in [
+            "eds-kek",
+            "eds-transport",
+            "eds-policy",
+            "eds-audit",
+            "fingerprint",
+            "ALWAYS_SENSITIVE",
+            "public audit key",
+        ] {
             assert!(made.out.contains(told), "{told}: {made:?}");
         }
         assert!(!made.out.contains(PIN) && !made.error.contains(PIN), "the PIN was printed");
@@ -157,13 +168,13 @@ fn a_node_is_made_once_checked_served_and_stopped() {
         assert_eq!(again.code, Some(1), "{again:?}");
         assert!(again.error.contains("exists already"), "{again:?}");
         // Also when the files are gone but the keys are there.
-        for name in ["node.json", "keys.db"] {
+        for name in ["node.json", "keys.db", "audit"] {
             fs::rename(node.folder.join(name), node.folder.join(format!("{name}.kept"))).expect("moved");
         }
         let keys = node.run("init");
         assert!(keys.error.contains("already"), "{keys:?}");
-        assert!(!node.folder.join("node.json").exists() && !node.folder.join("keys.db").exists());
-        for name in ["node.json", "keys.db"] {
+        assert!(!node.folder.join("node.json").exists() && !node.folder.join("audit").exists());
+        for name in ["node.json", "keys.db", "audit"] {
             fs::rename(node.folder.join(format!("{name}.kept")), node.folder.join(name)).expect("moved");
         }
 
@@ -174,7 +185,40 @@ fn a_node_is_made_once_checked_served_and_stopped() {
         assert!(checked.out.lines().count() > 15 && !checked.out.contains("FAIL"), "{checked:?}");
         node.serve_and_stop(Signal::TERM);
         node.serve_and_stop(Signal::INT);
+
+        // Two starts and two stops, all under a checkpoint that the token signed.
+        let verified = node.run_with("audit", &["verify"]);
+        assert_eq!(verified.code, Some(0), "{verified:?}");
+        assert!(
+            verified.out.contains(": 4 entries") && verified.out.contains("not yet covered by one: 0"),
+            "{verified:?}"
+        );
     });
+}
+
+#[test]
+fn an_altered_audit_log_is_not_served_and_verify_names_the_entry() {
+    with_softhsm(
+        concat!(module_path!(), "::an_altered_audit_log_is_not_served_and_verify_names_the_entry"),
+        |softhsm| {
+            softhsm.make_token("node-4");
+            let node = Files::new(softhsm, "node", "node-4");
+            assert_eq!(node.run("init").code, Some(0));
+            node.sign_directory();
+            for _ in 0..3 {
+                node.serve_and_stop(Signal::TERM);
+            }
+            let segment = node.folder.join("audit/00000000000000000000.eda");
+            let mut bytes = fs::read(&segment).expect("there");
+            let at = bytes.windows(9).rposition(|window| window == b"node.stop").expect("the last entry");
+            bytes[at] = b'm';
+            fs::write(&segment, bytes).expect("written");
+            node.refuses("entry 5");
+            let verified = node.run_with("audit", &["verify"]);
+            assert_eq!(verified.code, Some(1), "{verified:?}");
+            assert!(verified.out.contains("first bad entry: 5"), "{verified:?}");
+        },
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use eds_core::manifest::Point;
 
 use super::{
     inspect::{self, KeyDescription},
-    keys::{self, KeyIds, Role, setup, transport_point},
+    keys::{self, KeyIds, Points, Role, setup},
     seat::Seat,
     token::Token,
 };
@@ -24,9 +24,11 @@ pub struct Ceremony {
     pub keys: Vec<KeyDescription>,
     /// The public transport key.
     pub transport: Point,
+    /// The public audit key.
+    pub audit: Point,
 }
 
-/// Makes KEK, transport key and policy key. When anything fails, what was made is taken back.
+/// Makes KEK, transport key, policy key and audit key. When anything fails, what was made is taken back.
 ///
 /// # Errors
 /// [`HsmError::Setup`] when there are keys already, or when the token made a key with other attributes than were asked
@@ -44,7 +46,7 @@ pub fn create_keys(config: &HsmConfig) -> Result<Ceremony, HsmError> {
         }
     }
     let fresh = || Ok::<_, HsmError>(TokenKeyId::from_bytes(*random()?));
-    let ids = KeyIds { kek: fresh()?, transport: fresh()?, policy: fresh()? };
+    let ids = KeyIds { kek: fresh()?, transport: fresh()?, policy: fresh()?, audit: fresh()? };
     let made = make(&token, &session, ids);
     if made.is_err() {
         Role::ALL.iter().for_each(|role| keys::destroy(&session, *role, ids.of(*role)));
@@ -58,8 +60,8 @@ fn make(token: &Arc<Token>, session: &cryptoki::session::Session, ids: KeyIds) -
             setup(token.label(), format!("it does not make the {} key {:?} ({error})", role.kind(), role.label()))
         })?;
     }
-    let transport = transport_point(session, token.label(), &ids.transport)?;
-    let described = Seat::new(Arc::clone(token), ids).look(|open, ids, _| inspect::describe(open, ids, &transport))?;
+    let points = Points::find(session, token.label(), &ids)?;
+    let described = Seat::new(Arc::clone(token), ids).look(|open, ids, _| inspect::describe(open, ids, &points))?;
     for key in &described {
         if let Err(reason) = key.check().outcome {
             return Err(setup(
@@ -68,7 +70,7 @@ fn make(token: &Arc<Token>, session: &cryptoki::session::Session, ids: KeyIds) -
             ));
         }
     }
-    Ok(Ceremony { token: token.description.clone(), keys: described, transport })
+    Ok(Ceremony { token: token.description.clone(), keys: described, transport: points.transport, audit: points.audit })
 }
 
 impl Ceremony {

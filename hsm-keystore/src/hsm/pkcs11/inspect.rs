@@ -10,11 +10,10 @@ use cryptoki::{
     session::Session,
     types::Ulong,
 };
-use eds_core::manifest::Point;
 use sha2::{Digest, Sha256};
 
 use super::{
-    keys::{KeyIds, Role, find, transport_point, unavailable},
+    keys::{KeyIds, Points, Role, find, unavailable},
     seat::Open,
     token::Token,
 };
@@ -66,6 +65,7 @@ impl Role {
             Self::Kek => &["ENCRYPT", "DECRYPT"],
             Self::Transport => &["DERIVE"],
             Self::Policy => &["SIGN", "VERIFY"],
+            Self::Audit => &["SIGN"],
         }
     }
 }
@@ -77,6 +77,7 @@ impl KeyDescription {
             Role::Kek => "attributes of the KEK",
             Role::Transport => "attributes of the transport key",
             Role::Policy => "attributes of the policy key",
+            Role::Audit => "attributes of the audit key",
         };
         let wanted = || KEPT.iter().chain(self.role.usage());
         let missing: Vec<_> = wanted().filter(|name| !self.set.contains(name)).copied().collect();
@@ -91,9 +92,9 @@ impl KeyDescription {
 }
 
 /// Describes the three keys.
-pub(super) fn describe(open: &Open, ids: &KeyIds, transport: &Point) -> Result<Vec<KeyDescription>, HsmError> {
+pub(super) fn describe(open: &Open, ids: &KeyIds, points: &Points) -> Result<Vec<KeyDescription>, HsmError> {
     let keys = &open.keys;
-    [(Role::Kek, keys.kek), (Role::Transport, keys.transport), (Role::Policy, keys.policy)]
+    [(Role::Kek, keys.kek), (Role::Transport, keys.transport), (Role::Policy, keys.policy), (Role::Audit, keys.audit)]
         .into_iter()
         .map(|(role, handle)| {
             let types: Vec<AttributeType> = FLAGS.iter().map(|(_, kind)| *kind).collect();
@@ -104,7 +105,7 @@ pub(super) fn describe(open: &Open, ids: &KeyIds, transport: &Point) -> Result<V
             Ok(KeyDescription {
                 role,
                 id: *ids.of(role),
-                fingerprint: fingerprint(&open.session, role, handle, transport)?,
+                fingerprint: fingerprint(&open.session, role, handle, points)?,
                 set: names(set),
                 unset: names(unset),
             })
@@ -113,15 +114,15 @@ pub(super) fn describe(open: &Open, ids: &KeyIds, transport: &Point) -> Result<V
 }
 
 /// All looks that are taken at the start.
-pub(super) fn checks(open: &Open, ids: &KeyIds, token: &Token, transport: &Point) -> Result<Vec<Check>, HsmError> {
+pub(super) fn checks(open: &Open, ids: &KeyIds, token: &Token, points: &Points) -> Result<Vec<Check>, HsmError> {
     let mut checks = vec![single(open, ids)?];
-    checks.extend(describe(open, ids, transport)?.iter().map(KeyDescription::check));
-    let point = transport_point(&open.session, token.label(), &ids.transport)?;
+    checks.extend(describe(open, ids, points)?.iter().map(KeyDescription::check));
+    let found = Points::find(&open.session, token.label(), ids)?;
     checks.push(Check::of(
-        "public transport key in the token",
-        point == *transport,
-        hex::encode(&point.0),
-        "it changed since this process started",
+        "public keys in the token",
+        found == *points,
+        format!("transport {}, audit {}", hex::encode(&found.transport.0), hex::encode(&found.audit.0)),
+        "they changed since this process started",
     ));
     checks.push(hidden(open)?);
     checks.push(kept(open)?);
@@ -144,7 +145,7 @@ fn single(open: &Open, ids: &KeyIds) -> Result<Check, HsmError> {
 /// The value of a sensitive key is not told.
 fn hidden(open: &Open) -> Result<Check, HsmError> {
     let what = "key values are hidden";
-    for handle in [open.keys.kek, open.keys.transport, open.keys.policy] {
+    for handle in [open.keys.kek, open.keys.transport, open.keys.policy, open.keys.audit] {
         let told = open.session.get_attributes(handle, &[AttributeType::Value]).unwrap_or_default();
         for attribute in told {
             if let Attribute::Value(value) = attribute
@@ -154,7 +155,7 @@ fn hidden(open: &Open) -> Result<Check, HsmError> {
             }
         }
     }
-    Ok(Check { what, outcome: Ok("of all three".into()) })
+    Ok(Check { what, outcome: Ok("of all four".into()) })
 }
 
 /// No mechanism wraps the keys: tried with a key made for it.
@@ -173,9 +174,12 @@ fn kept(open: &Open) -> Result<Check, HsmError> {
     let wrapping = open.session.generate_key(&Mechanism::AesKeyGen, &template).map_err(unavailable)?;
     let mut refusals = 0;
     let mut leaked = None;
-    for (name, handle) in
-        [("KEK", open.keys.kek), ("transport key", open.keys.transport), ("policy key", open.keys.policy)]
-    {
+    for (name, handle) in [
+        ("KEK", open.keys.kek),
+        ("transport key", open.keys.transport),
+        ("policy key", open.keys.policy),
+        ("audit key", open.keys.audit),
+    ] {
         for mechanism in
             [Mechanism::AesKeyWrap, Mechanism::AesKeyWrapPad, Mechanism::AesCbc([0; 16]), Mechanism::AesCbcPad([0; 16])]
         {
@@ -192,7 +196,7 @@ fn kept(open: &Open) -> Result<Check, HsmError> {
 }
 
 /// A check value that people can compare. The block is not zero: the encrypted zero block is the GHASH key of AES-GCM.
-fn fingerprint(session: &Session, role: Role, handle: ObjectHandle, transport: &Point) -> Result<String, HsmError> {
+fn fingerprint(session: &Session, role: Role, handle: ObjectHandle, points: &Points) -> Result<String, HsmError> {
     let fixed = Sha256::digest(b"eds/v1/fingerprint");
     let failed = |source: ModuleError| HsmError::Unavailable { operation: "make a fingerprint", source: Some(source) };
     let bytes = match role {
@@ -201,7 +205,8 @@ fn fingerprint(session: &Session, role: Role, handle: ObjectHandle, transport: &
             session.encrypt(&Mechanism::AesCbc([0; 16]), handle, block).map_err(failed)?
         }
         Role::Policy => session.sign(&Mechanism::Sha256Hmac, handle, &fixed).map_err(failed)?,
-        Role::Transport => Sha256::digest(transport.0).to_vec(),
+        Role::Transport => Sha256::digest(points.transport.0).to_vec(),
+        Role::Audit => Sha256::digest(points.audit.0).to_vec(),
     };
     Ok(hex::encode(bytes.get(..8).unwrap_or(&bytes)))
 }

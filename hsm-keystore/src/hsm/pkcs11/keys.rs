@@ -1,7 +1,7 @@
-//! The three keys of a node in its token: how they are made, found and described.
+//! The four keys of a node in its token: how they are made, found and described.
 //!
 //! Usage is narrow: the KEK can only encrypt and decrypt, the transport key only derive, the policy key only sign and
-//! verify. None can wrap or be wrapped: a key that may wrap and decrypt gives away every extractable key beside it.
+//! verify, the audit key only sign. None can wrap or be wrapped: a key that may wrap and decrypt gives away every extractable key beside it.
 
 use cryptoki::{
     error::Error as ModuleError,
@@ -23,11 +23,13 @@ pub enum Role {
     Transport,
     /// Authenticates access lists.
     Policy,
+    /// Signs checkpoints of the audit log.
+    Audit,
 }
 
 impl Role {
-    /// All three.
-    pub const ALL: [Self; 3] = [Self::Kek, Self::Transport, Self::Policy];
+    /// All four.
+    pub const ALL: [Self; 4] = [Self::Kek, Self::Transport, Self::Policy, Self::Audit];
 
     /// Its label (`CKA_LABEL`) in the token.
     pub const fn label(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Role {
             Self::Kek => "eds-kek",
             Self::Transport => "eds-transport",
             Self::Policy => "eds-policy",
+            Self::Audit => "eds-audit",
         }
     }
 
@@ -42,7 +45,7 @@ impl Role {
     pub const fn kind(self) -> &'static str {
         match self {
             Self::Kek => "AES-256",
-            Self::Transport => "EC P-256",
+            Self::Transport | Self::Audit => "EC P-256",
             Self::Policy => "HMAC-SHA-256",
         }
     }
@@ -50,7 +53,7 @@ impl Role {
     pub(super) const fn class(self) -> ObjectClass {
         match self {
             Self::Kek | Self::Policy => ObjectClass::SECRET_KEY,
-            Self::Transport => ObjectClass::PRIVATE_KEY,
+            Self::Transport | Self::Audit => ObjectClass::PRIVATE_KEY,
         }
     }
 }
@@ -58,23 +61,25 @@ impl Role {
 /// DER of the object identifier of P-256 (secp256r1).
 const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 
-/// The ids of the three keys.
+/// The ids of the four keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct KeyIds {
     pub(super) kek: TokenKeyId,
     pub(super) transport: TokenKeyId,
     pub(super) policy: TokenKeyId,
+    pub(super) audit: TokenKeyId,
 }
 
-/// The three keys as one session sees them. Handles are found anew with each session.
+/// The four keys as one session sees them. Handles are found anew with each session.
 pub(super) struct KeyHandles {
     pub(super) kek: ObjectHandle,
     pub(super) transport: ObjectHandle,
     pub(super) policy: ObjectHandle,
+    pub(super) audit: ObjectHandle,
 }
 
 impl KeyIds {
-    /// Finds the three keys by label alone: exactly one of each.
+    /// Finds the four keys by label alone: exactly one of each.
     pub(super) fn find(session: &Session, token: &str) -> Result<Self, HsmError> {
         let of = |role: Role| -> Result<TokenKeyId, HsmError> {
             let handle = the_only(session, token, role, None)?;
@@ -87,7 +92,12 @@ impl KeyIds {
                 _ => Err(setup(token, format!("the key {:?} has no id", role.label()))),
             }
         };
-        Ok(Self { kek: of(Role::Kek)?, transport: of(Role::Transport)?, policy: of(Role::Policy)? })
+        Ok(Self {
+            kek: of(Role::Kek)?,
+            transport: of(Role::Transport)?,
+            policy: of(Role::Policy)?,
+            audit: of(Role::Audit)?,
+        })
     }
 
     /// The id of one of them.
@@ -96,13 +106,19 @@ impl KeyIds {
             Role::Kek => &self.kek,
             Role::Transport => &self.transport,
             Role::Policy => &self.policy,
+            Role::Audit => &self.audit,
         }
     }
 
-    /// The handles of the three keys in this session, by label and id: exactly one of each.
+    /// The handles of the four keys in this session, by label and id: exactly one of each.
     pub(super) fn handles(&self, session: &Session, token: &str) -> Result<KeyHandles, HsmError> {
         let of = |role| the_only(session, token, role, Some(self.of(role)));
-        Ok(KeyHandles { kek: of(Role::Kek)?, transport: of(Role::Transport)?, policy: of(Role::Policy)? })
+        Ok(KeyHandles {
+            kek: of(Role::Kek)?,
+            transport: of(Role::Transport)?,
+            policy: of(Role::Policy)?,
+            audit: of(Role::Audit)?,
+        })
     }
 }
 
@@ -128,14 +144,14 @@ fn the_only(session: &Session, token: &str, role: Role, id: Option<&TokenKeyId>)
     }
 }
 
-/// The public transport key, which lies beside the private one.
-pub(super) fn transport_point(session: &Session, token: &str, id: &TokenKeyId) -> Result<Point, HsmError> {
+/// The public half of the transport or audit key, which lies beside the private one.
+pub(super) fn public_point(session: &Session, token: &str, role: Role, id: &TokenKeyId) -> Result<Point, HsmError> {
     let template = [
         Attribute::Class(ObjectClass::PUBLIC_KEY),
-        Attribute::Label(Role::Transport.label().into()),
+        Attribute::Label(role.label().into()),
         Attribute::Id(id.as_bytes().to_vec()),
     ];
-    let missing = || setup(token, "the public half of the transport key is missing or not readable".into());
+    let missing = || setup(token, format!("the public half of the key {:?} is missing or not readable", role.label()));
     let found = session.find_objects(&template).map_err(unavailable)?;
     let [handle] = found.as_slice() else { return Err(missing()) };
     let attributes = session.get_attributes(*handle, &[AttributeType::EcPoint]).map_err(unavailable)?;
@@ -144,6 +160,21 @@ pub(super) fn transport_point(session: &Session, token: &str, id: &TokenKeyId) -
     let bare = encoded.strip_prefix(&[0x04, 0x41]).filter(|rest| rest.len() == 65).unwrap_or(encoded);
     let key = p256::PublicKey::from_sec1_bytes(bare).map_err(|_| missing())?;
     Ok(compressed(&key))
+}
+
+/// The public halves of the key pairs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Points {
+    pub(super) transport: Point,
+    pub(super) audit: Point,
+}
+
+impl Points {
+    /// Reads them from the token.
+    pub(super) fn find(session: &Session, token: &str, ids: &KeyIds) -> Result<Self, HsmError> {
+        let of = |role| public_point(session, token, role, ids.of(role));
+        Ok(Self { transport: of(Role::Transport)?, audit: of(Role::Audit)? })
+    }
 }
 
 /// The compressed form of a public key.
@@ -198,20 +229,20 @@ pub(super) fn generate(session: &Session, role: Role, id: &TokenKeyId) -> Result
             ]);
             session.generate_key(&Mechanism::GenericSecretKeyGen, &template).map(drop)
         }
-        Role::Transport => {
+        Role::Transport | Role::Audit => {
             let public = [
                 Attribute::Token(true),
                 Attribute::Private(false),
                 Attribute::EcParams(P256.to_vec()),
-                Attribute::Verify(false),
+                Attribute::Verify(role == Role::Audit),
                 Attribute::Encrypt(false),
                 Attribute::Wrap(false),
                 Attribute::Label(role.label().into()),
                 Attribute::Id(id.as_bytes().to_vec()),
             ];
             let private = common(vec![
-                Attribute::Derive(true),
-                Attribute::Sign(false),
+                Attribute::Derive(role == Role::Transport),
+                Attribute::Sign(role == Role::Audit),
                 Attribute::SignRecover(false), // SoftHSM sets it when it is not named
                 Attribute::Decrypt(false),
                 Attribute::Unwrap(false),

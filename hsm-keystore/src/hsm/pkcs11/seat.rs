@@ -125,6 +125,14 @@ impl Seat {
             .collect()
     }
 
+    /// Signs a digest with the audit key.
+    pub(super) fn sign(&mut self, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
+        self.twice("sign", |open| {
+            let signature = open.session.sign(&Mechanism::Ecdsa, open.keys.audit, digest)?;
+            signature.try_into().map_err(|_| Failed::Output)
+        })
+    }
+
     /// Encrypts and decrypts something.
     pub(super) fn canary(&mut self) -> Result<(), HsmError> {
         self.twice("encrypt and decrypt", |open| {

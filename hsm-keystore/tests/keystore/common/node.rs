@@ -17,6 +17,10 @@ use eds_core::{
 };
 use eds_keystore::{
     api,
+    audit::{
+        Log, checkpoint,
+        log::{Options, Reader, Record},
+    },
     config::TlsConfig,
     hsm::{
         Hsm,
@@ -37,7 +41,10 @@ use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::common::pki::{Authority, Credential};
+use crate::common::{
+    disk::FailingDisk,
+    pki::{Authority, Credential},
+};
 
 /// The number of the node under test among three.
 pub(crate) const NUMBER: u16 = 2;
@@ -57,6 +64,8 @@ pub(crate) struct TestNode {
     pub(crate) hsm: Arc<MemoryHsm>,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) database: PathBuf,
+    pub(crate) audit: PathBuf,
+    pub(crate) disk: FailingDisk,
     pub(crate) users: Authority,
     pub(crate) others: Authority,
     pub(crate) address: SocketAddr,
@@ -104,7 +113,13 @@ impl TestNode {
         let store = Arc::new(SqliteStore::create(&database, &origin).expect("made"));
         let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000)));
         let number = ShareIndex::new(NUMBER).expect("not zero");
-        let node = Arc::new(Node::new(id, number, cluster(hsm.transport_key()), hsm.clone(), store, clock.clone()));
+        let options = Options::new(directory.path().join("audit"), checkpoint::origin(&id));
+        Log::create(&options).expect("made");
+        let disk = FailingDisk::default();
+        let (audit, _) = Log::open_on(&options, 0, Box::new(disk.clone())).expect("opens");
+        let cluster = cluster(hsm.transport_key());
+        let node = Node::new(id, number, cluster, hsm.clone(), store, clock.clone(), Arc::new(audit));
+        let node = Arc::new(node);
 
         let (servers, users, others) =
             (Authority::new("servers"), Authority::new("users"), Authority::new("other users"));
@@ -132,6 +147,8 @@ impl TestNode {
             hsm,
             clock,
             database,
+            audit: options.directory,
+            disk,
             users,
             others,
             address,
@@ -197,6 +214,12 @@ impl TestNode {
 
     pub(crate) async fn get(&self, who: &Credential, path: &str) -> Answer {
         self.send(Some(who), Method::GET, path, "").await
+    }
+
+    /// Everything in the audit log.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        let mut reader = Reader::open(&self.audit, Some(self.node.audit.origin())).expect("opens");
+        std::iter::from_fn(|| reader.read(|_| ()).expect("whole")).collect()
     }
 
     /// Changes the database as somebody could who has the file but not the token.

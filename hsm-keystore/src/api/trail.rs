@@ -1,0 +1,229 @@
+//! What a request leaves in the audit log.
+//!
+//! The outermost layer makes a [`Trail`] for each request and puts it into the request. Handlers note what they decided
+//! for each key. Before the answer leaves, the layer writes what was noted; where nothing was noted, it writes how the
+//! whole call ended. A handler that changes something writes what it decided before it does it ([`Trail::write_ahead`]).
+//! When the log cannot be written, the answer is replaced, and nothing is released.
+
+use std::{
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+use eds_core::{api::MAX_BATCH, ids::KeyId};
+
+use crate::{
+    api::{ApiError, Shared, Word},
+    audit::{AppendError, Decision, Operation, Outcome, Proof, RequestId, Who},
+    authn::Principal,
+    node::Node,
+};
+
+/// Where a connection comes from; the server puts it into each request.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerAddress(pub IpAddr);
+
+/// The decisions of one request.
+pub(super) struct Trail(Mutex<Inner>);
+
+struct Inner {
+    request: RequestId,
+    time: u64,
+    operation: Operation,
+    who: Who,
+    peer: Option<IpAddr>,
+    keys: Vec<Asked>,
+    finished: bool,
+}
+
+/// A key that the request names.
+struct Asked {
+    key: KeyId,
+    note: Option<Note>,
+    written: bool,
+}
+
+/// What was decided for one key.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Note {
+    outcome: Outcome,
+    rule: String,
+    access_list: Option<[u8; 32]>,
+}
+
+impl Note {
+    /// It was allowed by this rule.
+    pub(super) fn allowed(rule: impl ToString) -> Self {
+        Self { outcome: Outcome::Allowed, rule: rule.to_string(), access_list: None }
+    }
+
+    /// It was allowed by this rule, and makes this the key's access list.
+    pub(super) fn with_access_list(self, digest: [u8; 32]) -> Self {
+        Self { access_list: Some(digest), ..self }
+    }
+
+    /// It was not done, for this reason.
+    pub(super) fn refused(word: Word) -> Self {
+        Self { outcome: outcome(word), rule: String::new(), access_list: None }
+    }
+}
+
+impl Trail {
+    pub(super) fn new(request: [u8; 16], time: u64, operation: Operation, peer: Option<IpAddr>) -> Self {
+        let request = RequestId(request);
+        let (who, keys) = (Who::NOBODY, Vec::new());
+        Self(Mutex::new(Inner { request, time, operation, who, peer, keys, finished: false }))
+    }
+
+    /// Who asks, once that is known.
+    pub(super) fn caller(&self, principal: &Principal) {
+        let proof = match principal.subject.kind.as_str() {
+            "x509" => Proof::Certificate,
+            "jwt" => Proof::Token,
+            "device" => Proof::Device,
+            _ => Proof::Nothing,
+        };
+        let display = principal.subject.display.clone();
+        let subject = Some(principal.registrant());
+        self.inner().who = Who { proof, display, subject, evidence: String::new() };
+    }
+
+    /// The keys that the request names, in order.
+    pub(super) fn asks_for(&self, keys: impl IntoIterator<Item = KeyId>) {
+        let asked = keys.into_iter().map(|key| Asked { key, note: None, written: false });
+        self.inner().keys = asked.collect();
+    }
+
+    /// What was decided for the key at this position.
+    pub(super) fn note(&self, position: usize, note: Note) {
+        if let Some(asked) = self.inner().keys.get_mut(position) {
+            (asked.note, asked.written) = (Some(note), false);
+        }
+    }
+
+    /// Writes what was noted, before it is done. Blocks.
+    ///
+    /// # Errors
+    /// When the log cannot be written: do nothing then.
+    pub(super) fn write_ahead(&self, node: &Node) -> Result<(), ApiError> {
+        let decisions = self.inner().noted();
+        if decisions.is_empty() {
+            return Ok(());
+        }
+        node.audit.append_blocking(decisions).map(drop).map_err(|error| unwritable(&error))
+    }
+
+    /// Everything that is not written yet, for a call that ended like this.
+    pub(super) fn finish(&self, refused: Option<Word>) -> Vec<Decision> {
+        self.inner().finish(refused)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn noted(&mut self) -> Vec<Decision> {
+        let mut groups: Vec<(Note, Vec<KeyId>)> = Vec::new();
+        for asked in &mut self.keys {
+            let Some(note) = asked.note.as_ref().filter(|_| !asked.written) else { continue };
+            asked.written = true;
+            match groups.iter_mut().find(|(other, keys)| other == note && keys.len() < MAX_BATCH) {
+                Some((_, keys)) => keys.push(asked.key),
+                None => groups.push((note.clone(), vec![asked.key])),
+            }
+        }
+        groups.into_iter().map(|(note, keys)| self.decision(note, keys)).collect()
+    }
+
+    fn finish(&mut self, refused: Option<Word>) -> Vec<Decision> {
+        if std::mem::replace(&mut self.finished, true) {
+            return Vec::new();
+        }
+        let of_call = match refused {
+            Some(word) => Note::refused(word),
+            None => Note::allowed(""),
+        };
+        if self.keys.is_empty() {
+            return vec![self.decision(of_call, Vec::new())];
+        }
+        for asked in &mut self.keys {
+            match (&asked.note, refused) {
+                (None, _) => asked.note = Some(of_call.clone()),
+                // What was allowed, and perhaps written ahead, did not happen after all.
+                (Some(note), Some(word)) if note.outcome == Outcome::Allowed => {
+                    (asked.note, asked.written) =
+                        (Some(Note { rule: note.rule.clone(), ..Note::refused(word) }), false);
+                }
+                (Some(_), _) => {}
+            }
+        }
+        self.noted()
+    }
+
+    fn decision(&self, note: Note, keys: Vec<KeyId>) -> Decision {
+        Decision {
+            time: self.time,
+            request: self.request,
+            operation: self.operation.clone(),
+            outcome: note.outcome,
+            rule: note.rule,
+            who: self.who.clone(),
+            peer: self.peer,
+            keys,
+            access_list: note.access_list,
+        }
+    }
+}
+
+fn outcome(word: Word) -> Outcome {
+    let reason = word.as_str().to_owned();
+    match word {
+        Word::HsmUnavailable
+        | Word::Busy
+        | Word::Timeout
+        | Word::Internal
+        | Word::ShareUnreadable
+        | Word::AccessListAltered
+        | Word::AuditUnavailable => Outcome::Failed(reason),
+        _ => Outcome::Refused(reason),
+    }
+}
+
+/// The answer when the log cannot be written.
+pub(super) fn unwritable(error: &AppendError) -> ApiError {
+    tracing::error!(%error, "nothing is released");
+    ApiError::new(Word::AuditUnavailable, "this node cannot write its audit log, and releases nothing; use other nodes")
+}
+
+/// The operation of a path.
+pub(super) fn operation(path: Option<&str>) -> Operation {
+    match path {
+        Some("/v1/register") => Operation::REGISTER,
+        Some("/v1/confirm") => Operation::CONFIRM,
+        Some("/v1/withdraw") => Operation::WITHDRAW,
+        Some("/v1/unregister") => Operation::UNREGISTER,
+        Some("/v1/fetch") => Operation::FETCH,
+        Some("/v1/keys/{id}") => Operation::STATE,
+        Some("/v1/node") => Operation::NODE_INFO,
+        Some(path) if path.starts_with("/v1/audit/") => Operation::AUDIT_READ,
+        _ => Operation::UNKNOWN,
+    }
+}
+
+/// The trail of the request that is handled.
+pub(super) struct Audited(pub(super) std::sync::Arc<Trail>);
+
+impl FromRequestParts<Shared> for Audited {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, ApiError> {
+        let trail = parts.extensions.get::<std::sync::Arc<Trail>>().cloned();
+        trail.map(Self).ok_or_else(|| ApiError::new(Word::Internal, "the request has no trail"))
+    }
+}
+
+#[cfg(test)]
+mod tests;
