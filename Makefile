@@ -1,9 +1,9 @@
 # The commands of README. Each is one thin line: the work is in scripts/, firmware/ and tests/.
 .PHONY: demo test lint bench soak fuzz firmware setup
 
-demo: ## a test CA, three key servers and a real image: the whole story in a minute
+demo: ## a test CA, three key servers and a real image: the whole story in seconds
 	@scripts/setup demo
-	@scripts/cargo build --quiet --locked -p eds --bin eds -p eds-keystore --bin eds-keystored -p eds-tests --bin demo --bin eds-testbed-damage
+	@scripts/cargo build --locked -p eds --bin eds -p eds-keystore --bin eds-keystored -p eds-tests --bin demo --bin eds-testbed-damage
 	@scripts/cargo run --quiet --locked -p eds-tests --bin demo
 
 test: setup ## everything that must be true on each commit
@@ -17,7 +17,7 @@ lint: ## format, clippy, documentation
 
 bench: ## speed and size beside other programs: a table and target/bench.json
 	@scripts/setup bench
-	@scripts/cargo build --quiet --locked --release -p eds --bin eds -p eds-keystore --bin eds-keystored -p eds-tests --bin bench
+	@scripts/cargo build --locked --release -p eds --bin eds -p eds-keystore --bin eds-keystored -p eds-tests --bin bench
 	@scripts/cargo run --quiet --locked --release -p eds-tests --bin bench
 
 soak: setup ## what takes hours: hundreds of kills, long property tests

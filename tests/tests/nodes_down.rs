@@ -136,5 +136,10 @@ fn the_state_of_a_key_names_the_nodes_that_hold_it() -> Outcome {
     for word in ["node 1", "node 2", "node 3", "active"] {
         assert!(told.contains(word), "no {word:?} in\n{told}");
     }
+    let doctor = alice.eds(["doctor"])?;
+    assert_eq!(doctor.code, Some(exit::UNAVAILABLE), "{}{}", doctor.text(), doctor.stderr);
+    assert!((doctor.text() + &doctor.stderr).contains("node 3"));
+    cluster.node(3)?.start()?;
+    alice.eds(["doctor"])?.success()?;
     Ok(())
 }
