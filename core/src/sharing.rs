@@ -9,8 +9,8 @@
 //! |---|---|
 //! | share a secret | [`split`] |
 //! | see whether an answer is the registered share | [`check_digest`]: one hash |
-//! | see whether a share fits the commitments | [`check_commitments`]; with `std` also [`verify`] and [`verify_batch`] |
-//! | get the secret back | [`combine`] (`std`) |
+//! | see whether a share fits the commitments | [`check_commitments`]; with `std` also `verify` and `verify_batch` |
+//! | get the secret back | `combine` (`std`) |
 //!
 //! Splitting is ours, because it must run on a device and wipe its polynomials. With `std`, `vsss-rs` verifies and
 //! combines; tests check each against the other. Nothing here is believed about the manifest itself: whoever calls has

@@ -1,6 +1,6 @@
 //! AES-256-GCM from RustCrypto's `aes`, `ctr` and `ghash`: constant time, on every target, in pieces of any size.
 //!
-//! The algorithm is in [`crate::gcm`]; here it becomes a chunk cipher. A chunk has 1,024 blocks at most, so the block
+//! The algorithm is in `crate::gcm`; here it becomes a chunk cipher. A chunk has 1,024 blocks at most, so the block
 //! counter never wraps.
 
 use zeroize::Zeroize;

@@ -62,7 +62,7 @@ pub fn check_digest(manifest: &Manifest, record: &ShareRecord) -> Result<(), Sha
 
 /// Checks that a share fits the commitments: value·G + blinder·H = C₀ + C₁·x + … at x = its index.
 ///
-/// This is our own arithmetic, for devices and batches; [`super::verify`] asks `vsss-rs`. It does not look at the digest.
+/// This is our own arithmetic, for devices and batches; `verify` asks `vsss-rs`. It does not look at the digest.
 ///
 /// # Errors
 /// [`ShareFault::OffPolynomial`], [`ShareFault::BadCommitments`].
