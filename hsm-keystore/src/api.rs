@@ -11,6 +11,7 @@ mod layers;
 mod problem;
 mod register;
 mod status;
+mod strangers;
 mod trail;
 
 use std::sync::Arc;
@@ -46,6 +47,7 @@ struct Shared {
     node: Arc<Node>,
     workers: Arc<Semaphore>,
     readiness: status::Readiness,
+    strangers: Arc<strangers::Strangers>,
 }
 
 /// The caller of a connection; the server puts it into each request.
@@ -54,7 +56,12 @@ pub struct Peer(pub Option<Arc<Principal>>);
 
 /// The routes of a node.
 pub fn router(node: Arc<Node>) -> Router {
-    let shared = Shared { node, workers: Arc::new(Semaphore::new(WORKERS)), readiness: status::Readiness::default() };
+    let shared = Shared {
+        node,
+        workers: Arc::new(Semaphore::new(WORKERS)),
+        readiness: status::Readiness::default(),
+        strangers: Arc::default(),
+    };
     Router::new()
         .route("/v1/register", post(register::handler))
         .route("/v1/confirm", post(keys::confirm))

@@ -73,6 +73,9 @@ fn is_probe(path: Option<&str>) -> bool {
 
 /// Writes what the request left; durable when this returns. Nothing leaves the node without it.
 async fn record(shared: &Shared, trail: &Trail, refused: Option<&ApiError>) -> Result<(), ApiError> {
+    if trail.of_stranger() && !shared.strangers.turn().await {
+        return Err(ApiError::new(Word::Busy, "too many callers without an identity"));
+    }
     let decisions = trail.finish(refused.map(ApiError::word));
     if decisions.is_empty() {
         return Ok(());

@@ -89,6 +89,11 @@ impl Trail {
         self.inner().who = Who { proof, display, subject, evidence: String::new() };
     }
 
+    /// Whether the caller proved nothing.
+    pub(super) fn of_stranger(&self) -> bool {
+        self.inner().who.proof == Proof::Nothing
+    }
+
     /// The keys that the request names, in order.
     pub(super) fn asks_for(&self, keys: impl IntoIterator<Item = KeyId>) {
         let asked = keys.into_iter().map(|key| Asked { key, note: None, written: false });

@@ -26,7 +26,10 @@ pub(in crate::audit) struct Place {
 
 impl Place {
     pub(in crate::audit) fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        // In memory where there is such a place: these tests sync thousands of times.
+        let memory = Path::new("/dev/shm");
+        let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let directory = directory.expect("a directory");
         let mut options = Options::new(directory.path().join("audit"), ORIGIN);
         options.verifier = Some(MemorySigner::new(1).verifier(ORIGIN));
         Log::create(&options).expect("made");
@@ -443,6 +446,23 @@ fn every_acknowledgement_waits_for_a_sync_of_its_own_when_callers_come_one_by_on
         let before = switches.syncs.load(Ordering::SeqCst);
         fill(&log, number, number + 1);
         assert_eq!(switches.syncs.load(Ordering::SeqCst), before + 1);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn arbitrary_bytes_are_no_segment_and_no_notes(bytes: Vec<u8>, head in 0usize..200) {
+        let header = segment::Header { origin: ORIGIN.to_owned(), before: tree::Frontier::default() }.encode();
+        let cut = &header[..head.min(header.len())];
+        for input in [&bytes[..], &[cut, &bytes].concat()] {
+            let mut rest = input;
+            let read = segment::Header::read(&mut rest);
+            proptest::prop_assert!(read.is_err() || input.starts_with(&header));
+            let (mut rest, mut entry) = (input, Vec::new());
+            let found = segment::read_record(&mut rest, &mut entry).expect("memory is readable");
+            proptest::prop_assert!(!matches!(found, segment::Found::Record(_)));
+            let _ = notes::split(input);
+        }
     }
 }
 

@@ -166,7 +166,7 @@ fn a_forked_log_is_found() {
 fn careless_alterations_are_named_by_the_files_themselves() {
     let mut place = Place::new();
     place.options.segment_bytes = 1_000;
-    place.fill(ENTRIES);
+    place.fill(20);
     let records = place.records();
     for (number, path) in place.segments().into_iter().enumerate() {
         let whole = fs::read(&path).expect("read");
