@@ -7,10 +7,10 @@ use crate::audit::{
     entry::tests::sample,
     log::{
         Record,
-        segment::{Header, OVERHEAD},
+        segment::{self, Header, OVERHEAD, put_record},
         tests::{ORIGIN, Place, fill, rewrite},
     },
-    tree,
+    tree::{self, Frontier},
 };
 
 const ENTRIES: u64 = 50;
@@ -187,6 +187,55 @@ fn careless_alterations_are_named_by_the_files_themselves() {
     assert_eq!(report.first_bad(), removed.file_stem().and_then(|name| name.to_str()?.parse().ok()));
     fs::write(&removed, whole).expect("written");
     assert!(checked(&place, &[], &[]).findings.is_empty());
+}
+
+/// Writes a segment of these records with their checks, as they are.
+fn write_segment(path: &Path, before: Frontier, records: &[Record]) {
+    let mut bytes = Header { origin: ORIGIN.to_owned(), before }.encode();
+    records.iter().for_each(|record| put_record(&mut bytes, &record.bytes, &record.leaf));
+    fs::write(path, bytes).expect("written");
+}
+
+#[test]
+fn records_that_were_moved_with_their_numbers_are_named() {
+    let place = place();
+    let (path, records) = (place.segments().remove(0), place.records());
+    let moves: [(&str, u64, fn(&mut Vec<Record>)); 4] = [
+        ("swapped", 23, |records| records.swap(23, 24)),
+        ("dropped", 23, |records| drop(records.remove(23))),
+        ("repeated", 24, |records| records.insert(24, records[23].clone())),
+        ("first dropped", 0, |records| drop(records.remove(0))),
+    ];
+    for (how, first, change) in moves {
+        let mut moved = records.clone();
+        change(&mut moved);
+        write_segment(&path, Frontier::default(), &moved);
+        let report = checked(&place, &[], &[]);
+        assert_eq!(report.first_bad(), Some(first), "{how}: {:?}", report.findings);
+        assert!(place.open().is_err(), "{how}: opened");
+    }
+}
+
+/// The next segment's header holds the tree of the entries before it; the stored hashes tell which of them it is.
+#[test]
+fn an_entry_rewritten_in_an_earlier_segment_is_named() {
+    let mut place = Place::new();
+    place.options.segment_bytes = 1_000;
+    place.fill(ENTRIES);
+    let (path, records) = (place.segments().remove(0), place.records());
+    let held = segment::list(place.path()).expect("listed")[1].0;
+    let mut rewritten = records[..usize::try_from(held).expect("small")].to_vec();
+    let decision = Decision { rule: "administrator".to_owned(), ..sample(2) };
+    rewritten[2].bytes.clear();
+    decision.encode(2, &mut rewritten[2].bytes).expect("encoded");
+    rewritten[2].leaf = tree::leaf_hash(&rewritten[2].bytes);
+    write_segment(&path, Frontier::default(), &rewritten);
+    let report = checked(&place, &[], &[]);
+    assert_eq!(report.findings[0].entries, Some(2..3), "{:?}", report.findings);
+    forget_hashes(&place);
+    let report = checked(&place, &[], &[]);
+    assert_eq!(report.findings[0].entries, Some(0..held), "{:?}", report.findings);
+    assert!(place.open().is_err());
 }
 
 /// The entry that a byte of a segment belongs to: the first one for a byte of the header.
