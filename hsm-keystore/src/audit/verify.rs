@@ -168,6 +168,8 @@ pub enum What {
 /// When the directory or a copy is not an audit log, or cannot be read. What is wrong with the log is in the report.
 pub fn verify(directory: &Path, verifier: &Verifier, sources: &[Source], copies: &[PathBuf]) -> io::Result<Report> {
     let mut findings = Vec::new();
+    // Before the entries, of which a server may add more meanwhile.
+    let acknowledged = reader::acknowledged(directory);
     let kept = checked_notes(verifier, sources, &mut findings);
     let stored = HashFile::open_to_read(directory).ok();
     let mut pass = Pass {
@@ -204,7 +206,7 @@ pub fn verify(directory: &Path, verifier: &Verifier, sources: &[Source], copies:
         }
     }
     let torn = fault.as_ref().is_some_and(|fault| matches!(fault.kind, FaultKind::Torn));
-    let unfinished = match reader::acknowledged(directory) {
+    let unfinished = match acknowledged {
         Ok(known) if torn => known <= entries,
         Ok(known) => {
             if known > entries && fault.is_none() {

@@ -97,12 +97,12 @@ pub enum SendError {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] Fault),
-    /// The log is not the one that was exported before.
+    /// The log is not the one that was exported before, or acknowledged.
     #[error(
-        "audit log entry {sequence} is not the one that was exported: the log was changed\nhint: run `eds-keystored audit verify`; the receiver has the entry as it was"
+        "audit log entry {sequence} is not the one that was exported or acknowledged: the log was changed\nhint: run `eds-keystored audit verify`; the receiver has the entry as it was"
     )]
     Changed {
-        /// The last entry that was exported.
+        /// The entry.
         sequence: u64,
     },
     /// A file of the node cannot be used.
@@ -218,13 +218,18 @@ pub fn deliver(
     if acknowledged == cursor.next {
         return Ok(Delivered { entries: 0, next: cursor.next });
     }
+    if acknowledged < cursor.next {
+        return Err(SendError::Changed { sequence: cursor.next - 1 });
+    }
     let mut log = Reader::open(directory, Some(origin)).map_err(io)?;
     check_continues(&mut log, cursor)?;
     let mut connection = connect(receiver)?;
     let failed = |source| SendError::Receiver { address: receiver.address.clone(), source };
     let (mut entries, mut last) = (0, None);
     while entries < BATCH && cursor.next + (entries as u64) < acknowledged {
-        let Some(record) = log.read(|_| ())? else { break };
+        let Some(record) = log.read(|_| ())? else {
+            return Err(SendError::Changed { sequence: cursor.next + entries as u64 });
+        };
         for message in messages(origin, &record) {
             connection.write_all(&syslog::frame(header, &message)).map_err(failed)?;
         }

@@ -298,3 +298,22 @@ fn altered_stored_hashes_are_told() {
         [Finding { entries: Some(Range { start: 12, end: 13 }), what: What::Hashes }]
     ));
 }
+
+#[test]
+fn a_log_that_is_being_written_verifies_at_any_moment() {
+    let mut place = Place::new();
+    place.options.segment_bytes = 2_000;
+    let (log, _) = place.open().expect("opens");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            grow(&log, 0, 300);
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        while !done.load(std::sync::atomic::Ordering::SeqCst) {
+            let report = checked(&place, &own(&place), &[]);
+            assert!(report.findings.is_empty(), "{:?}", report.findings);
+        }
+    });
+    assert_eq!(checked(&place, &own(&place), &[]).covered, 300);
+}

@@ -170,6 +170,17 @@ fn a_log_that_was_changed_since_is_not_exported_further() {
     place.fill(6);
     let sent = deliver(place.path(), ORIGIN, &certificates.receiver(free_port()), &header(), &mut cursor);
     assert!(matches!(sent, Err(SendError::Changed { sequence: 4 })));
+    // Shorter than what was exported, or than what was acknowledged.
+    cursor.advance(9, [7; 32]).expect("written");
+    let sent = deliver(place.path(), ORIGIN, &certificates.receiver(free_port()), &header(), &mut cursor);
+    assert!(matches!(sent, Err(SendError::Changed { sequence: 8 })));
+    fs::write(place.path().join(reader::ACKNOWLEDGED), reader::acknowledged_bytes(7)).expect("written");
+    let mut fresh = Cursor::load(&place.directory.path().join("fresh")).expect("loaded");
+    let (port, received) = listen(&certificates, None);
+    let sent = deliver(place.path(), ORIGIN, &certificates.receiver(port), &header(), &mut fresh);
+    assert!(matches!(sent, Err(SendError::Changed { sequence: 6 })), "{sent:?}");
+    assert_eq!(fresh.next(), 0);
+    drop(received);
     for wrong in ["", "5", "0 00\n", "5 00\n", "x 00\n"] {
         fs::write(&file, wrong).expect("written");
         assert!(matches!(Cursor::load(&file), Err(SendError::Io { .. })), "{wrong:?}");
