@@ -198,9 +198,10 @@ fn write_segment(path: &Path, before: Frontier, records: &[Record]) {
 
 #[test]
 fn records_that_were_moved_with_their_numbers_are_named() {
+    type Move = fn(&mut Vec<Record>);
     let place = place();
     let (path, records) = (place.segments().remove(0), place.records());
-    let moves: [(&str, u64, fn(&mut Vec<Record>)); 4] = [
+    let moves: [(&str, u64, Move); 4] = [
         ("swapped", 23, |records| records.swap(23, 24)),
         ("dropped", 23, |records| drop(records.remove(23))),
         ("repeated", 24, |records| records.insert(24, records[23].clone())),
