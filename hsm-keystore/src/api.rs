@@ -7,6 +7,7 @@
 mod audit;
 mod fetch;
 mod keys;
+mod known;
 mod layers;
 mod problem;
 mod register;
@@ -19,8 +20,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{FromRequest, FromRequestParts, Request},
-    http::request::Parts,
+    extract::{FromRequest, Request},
     middleware,
     routing::{get, post},
 };
@@ -28,13 +28,14 @@ use eds_core::api::MAX_BATCH;
 use serde::de::DeserializeOwned;
 use tokio::{sync::Semaphore, task};
 
+use self::known::Known;
 pub use self::{
     audit::AuditProof,
+    known::Peer,
     problem::{ApiError, Word},
     trail::PeerAddress,
 };
-
-use crate::{authn::Principal, node::Node};
+use crate::{authn::Authenticator, node::Node};
 
 /// The longest body, in bytes. 1,000 keys among 32 nodes with a threshold of 16 are 2.4 MB.
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
@@ -45,19 +46,17 @@ const WORKERS: usize = 64;
 #[derive(Clone)]
 struct Shared {
     node: Arc<Node>,
+    authenticator: Arc<Authenticator>,
     workers: Arc<Semaphore>,
     readiness: status::Readiness,
     strangers: Arc<strangers::Strangers>,
 }
 
-/// The caller of a connection; the server puts it into each request.
-#[derive(Clone, Debug, Default)]
-pub struct Peer(pub Option<Arc<Principal>>);
-
 /// The routes of a node.
-pub fn router(node: Arc<Node>) -> Router {
+pub fn router(node: Arc<Node>, authenticator: Arc<Authenticator>) -> Router {
     let shared = Shared {
         node,
+        authenticator,
         workers: Arc::new(Semaphore::new(WORKERS)),
         readiness: status::Readiness::default(),
         strangers: Arc::default(),
@@ -98,25 +97,6 @@ impl Shared {
             tracing::error!(%error, "a request was not finished");
             Err(internal())
         })
-    }
-}
-
-/// A caller who is known. Refuses everybody else.
-struct Known(Arc<Principal>);
-
-impl FromRequestParts<Shared> for Known {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
-        let accepted = "a client certificate of an authority that this node accepts (TLS client authentication)";
-        let refused = |why: &str| Err(ApiError::new(Word::NotAuthenticated, format!("{why}; accepted: {accepted}")));
-        match parts.extensions.get::<Peer>() {
-            Some(Peer(Some(principal))) if principal.is_valid_at(shared.node.clock.now()) => {
-                Ok(Self(Arc::clone(principal)))
-            }
-            Some(Peer(Some(_))) => refused("the client certificate has expired since the connection was made"),
-            _ => refused("the request proves no identity"),
-        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! node's directory can be moved as a whole. No secret stands in the file: the PIN of the token is in a file of its own
 //! (see [`crate::hsm::pin`]).
 
+mod authn;
+
 use std::{
     net::SocketAddr,
     ops::Range,
@@ -14,6 +16,8 @@ use std::{
 use serde::Deserialize;
 use toml::Spanned;
 
+pub use self::authn::AuthnConfig;
+use self::authn::RawAuthn;
 use crate::hex;
 
 /// How many session threads serve the token when the file does not say.
@@ -40,6 +44,8 @@ pub struct Config {
     pub identity: PathBuf,
     /// The audit log.
     pub audit: AuditConfig,
+    /// What is accepted as proof of who a caller is, beside client certificates of [`TlsConfig::client_ca`].
+    pub authn: AuthnConfig,
 }
 
 /// The audit log.
@@ -70,8 +76,8 @@ pub struct TlsConfig {
     pub certificate: PathBuf,
     /// The private key of the certificate.
     pub key: PathBuf,
-    /// The authorities whose client certificates are accepted.
-    pub client_ca: PathBuf,
+    /// The authorities whose client certificates are accepted; may be left out where `[authn]` names a directory.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// The token and how it is used.
@@ -175,15 +181,18 @@ impl Config {
                 "give the label that the token was initialised with",
             ));
         }
+        let authn = raw.authn.read(at).map_err(|(span, message, hint)| invalid(span, message, hint))?;
+        if raw.tls.get_ref().client_ca.is_none() && authn.ca_directory.is_none() {
+            let message = "tls.client_ca: missing, and there is no authn.ca_directory either".to_owned();
+            let hint = "name the PEM file of the authorities whose client certificates are accepted";
+            return Err(invalid(Some(raw.tls.span()), message, hint));
+        }
+        let tls = raw.tls.into_inner();
         Ok(Self {
             file: file.to_owned(),
             listen,
             cluster: ClusterConfig { directory: at(raw.cluster.directory), fingerprint },
-            tls: TlsConfig {
-                certificate: at(raw.tls.certificate),
-                key: at(raw.tls.key),
-                client_ca: at(raw.tls.client_ca),
-            },
+            tls: TlsConfig { certificate: at(tls.certificate), key: at(tls.key), client_ca: tls.client_ca.map(&at) },
             hsm: HsmConfig {
                 module: at(raw.hsm.module),
                 token: raw.hsm.token.into_inner(),
@@ -194,6 +203,7 @@ impl Config {
             store: at(raw.store.path),
             identity: at(raw.node.identity),
             audit: AuditConfig { path: at(raw.audit.path), checkpoint: Duration::from_secs(checkpoint) },
+            authn,
         })
     }
 }
@@ -203,12 +213,14 @@ impl Config {
 struct Raw {
     listen: Spanned<String>,
     cluster: RawCluster,
-    tls: RawTls,
+    tls: Spanned<RawTls>,
     hsm: RawHsm,
     store: RawStore,
     node: RawNode,
     #[serde(default)]
     audit: RawAudit,
+    #[serde(default)]
+    authn: RawAuthn,
 }
 
 #[derive(Deserialize)]
@@ -223,7 +235,7 @@ struct RawCluster {
 struct RawTls {
     certificate: PathBuf,
     key: PathBuf,
-    client_ca: PathBuf,
+    client_ca: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -314,7 +326,7 @@ identity = "node.json"
         let config = parse(GOOD).expect("a good file");
         assert_eq!(config.store, Path::new("/srv/eds/keys.db"));
         assert_eq!(config.tls.key, Path::new("/srv/eds/tls/node.key"));
-        assert_eq!(config.tls.client_ca, Path::new("/etc/eds/client-ca.pem"));
+        assert_eq!(config.tls.client_ca.as_deref(), Some(Path::new("/etc/eds/client-ca.pem")));
         assert_eq!(config.cluster.fingerprint[..4], [0x00, 0x11, 0x22, 0x33]);
         assert_eq!((config.hsm.threads, config.hsm.deadline), (2, Duration::from_secs(5)));
     }
@@ -326,6 +338,8 @@ identity = "node.json"
             ("[cluster]", "[clutser]", 3),
             ("fingerprint = \"0011", "fingerprint = \"11", 5),
             ("client_ca", "client_cas", 10),
+            ("client_ca = \"/etc/eds/client-ca.pem\"\n", "", 7),
+            ("[node]", "[authn]\nclock_skew_s = -1\n\n[node]", 21),
             ("token = \"eds-node-1\"", "token = \"\"", 14),
             ("pin_file = \"pin\"", "pin_file = \"pin\"\nthreads = 0", 16),
             ("pin_file = \"pin\"", "pin_file = \"pin\"\ndeadline_ms = 9", 16),

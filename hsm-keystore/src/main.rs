@@ -9,6 +9,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand};
@@ -19,15 +20,16 @@ use eds_keystore::{
         command::{Evidence, Export, export_log, verify_log},
         export::sender::Close,
     },
+    authn::{Authenticator, setup},
     ceremony,
     config::Config,
     hex,
     hsm::self_test::{Check, described},
-    node::startup,
+    node::{SystemClock, startup},
     server::{Server, tls},
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The EDS key server.
 #[derive(Parser)]
@@ -203,23 +205,30 @@ fn audit(command: &AuditCommand) -> Result<(), String> {
 }
 
 fn tls_check(config: &Config) -> Check {
-    let outcome = tls::server_config(&config.tls).map(|_| "TLS 1.3, client certificates verified".to_owned());
-    Check { what: "certificates", outcome: outcome.map_err(|error| described(&error)) }
+    let outcome = tls_side(config).map(|_| "TLS 1.3, client certificates verified".to_owned());
+    Check { what: "certificates", outcome }
+}
+
+/// What knows callers, and the server's side of TLS that asks it.
+fn tls_side(config: &Config) -> Result<(Arc<Authenticator>, rustls::ServerConfig), String> {
+    let authenticator = Arc::new(setup::authenticator(config, Arc::new(SystemClock)).map_err(told)?);
+    let tls = tls::server_config(&config.tls, Arc::clone(&authenticator)).map_err(told)?;
+    Ok((authenticator, tls))
 }
 
 fn serve(config: &Config) -> Result<(), String> {
     keep_memory_private();
     let started = startup::start(config);
-    let tls = tls::server_config(&config.tls);
+    let tls = tls_side(config);
     let mut reasons: Vec<String> = started
         .checks
         .iter()
         .filter_map(|check| check.outcome.as_ref().err().map(|reason| format!("{}: {reason}", check.what)))
         .collect();
-    let (node, tls) = match (started.node, tls) {
+    let (node, (authenticator, tls)) = match (started.node, tls) {
         (Some(node), Ok(tls)) => (node, tls),
         (_, tls) => {
-            reasons.extend(tls.err().map(|error| format!("certificates: {}", described(&error))));
+            reasons.extend(tls.err().map(|error| format!("certificates: {error}")));
             return Err(format!("the node does not start:\n  {}", reasons.join("\n  ")));
         }
     };
@@ -228,7 +237,8 @@ fn serve(config: &Config) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(told)?;
     let served = runtime.block_on(async {
         let stop = stop_signal().map_err(told)?;
-        let server = Server::bind(config.listen, tls, api::router(Arc::clone(&node)))
+        tokio::spawn(keep_current(Arc::clone(&authenticator), signal(SignalKind::hangup()).map_err(told)?));
+        let server = Server::bind(config.listen, tls, api::router(Arc::clone(&node), authenticator))
             .await
             .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
         let (node, every) = (Arc::clone(&node), config.audit.checkpoint);
@@ -246,6 +256,29 @@ fn serve(config: &Config) -> Result<(), String> {
     runtime.shutdown_background();
     served
 }
+
+/// Loads authorities, revocation lists and `vomsdir` again, from time to time and when told to by a SIGHUP.
+async fn keep_current(authenticator: Arc<Authenticator>, mut hangup: Signal) {
+    let mut pause = tokio::time::interval(RELOAD_AFTER);
+    pause.tick().await;
+    loop {
+        tokio::select! {
+            _ = pause.tick() => {}
+            _ = hangup.recv() => {}
+        }
+        let authenticator = Arc::clone(&authenticator);
+        match tokio::task::spawn_blocking(move || authenticator.reload()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(error = described(&error), "authorities could not be loaded again; the old ones stay")
+            }
+            Err(error) => tracing::error!(%error, "authorities could not be loaded again; the old ones stay"),
+        }
+    }
+}
+
+/// How often authorities and revocation lists are loaded again.
+const RELOAD_AFTER: Duration = Duration::from_secs(600);
 
 /// Shares are in this process for the moment of an answer: no core dump, and no look from other processes of this user.
 fn keep_memory_private() {

@@ -27,10 +27,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower::ServiceExt;
 
-use crate::{
-    api::{Peer, PeerAddress},
-    authn::x509,
-};
+use crate::api::{Peer, PeerAddress};
 
 /// How many connections are held at once.
 const CONNECTIONS: usize = 16_384;
@@ -142,14 +139,7 @@ async fn connection(stream: TcpStream, address: IpAddr, tls: TlsAcceptor, router
     }
 }
 
-/// Who the handshake proved the client to be.
+/// The certificates of the client, which the handshake found good; who they prove is decided with each request.
 fn peer(stream: &TlsStream<TcpStream>) -> Peer {
-    let Some(leaf) = stream.get_ref().1.peer_certificates().and_then(<[_]>::first) else { return Peer(None) };
-    match x509::principal(leaf) {
-        Ok(principal) => Peer(Some(Arc::new(principal))),
-        Err(error) => {
-            tracing::info!(%error, "a verified certificate names nobody");
-            Peer(None)
-        }
-    }
+    Peer::of(stream.get_ref().1.peer_certificates().unwrap_or_default())
 }

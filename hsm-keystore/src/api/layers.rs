@@ -1,5 +1,5 @@
-//! What surrounds every request: its id, its time limit, its entries in the audit log, its line in the log, and problem
-//! documents with the id.
+//! What surrounds every request: its id, who sent it, its time limit, its entries in the audit log, its line in the log,
+//! and problem documents with the id.
 
 use std::{
     sync::Arc,
@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::HeaderValue,
+    http::{HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -16,6 +16,7 @@ use axum::{
 use crate::{
     api::{
         ApiError, Peer, PeerAddress, Shared, Word,
+        known::{self, Decided},
         trail::{Trail, operation, unwritable},
     },
     hex,
@@ -31,16 +32,20 @@ pub(super) async fn around(State(shared): State<Shared>, mut request: Request, n
     let method = request.method().clone();
     // The pattern, not the path: it holds no id that would be a label of its own.
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let caller = match request.extensions().get::<Peer>() {
-        Some(Peer(Some(principal))) => hex::encode(principal.registrant().get(..8).unwrap_or_default()),
-        _ => "none".to_owned(),
+    let (authenticator, now) = (&shared.authenticator, shared.node.clock.now());
+    let shows_token = known::shows_token(request.headers());
+    let decision = known::caller(authenticator, request.headers(), request.extensions().get::<Peer>(), now).await;
+    let caller = match &decision {
+        Ok(principal) => hex::encode(principal.registrant().get(..8).unwrap_or_default()),
+        Err(_) => "none".to_owned(),
     };
     let address = request.extensions().get::<PeerAddress>().map(|address| address.0);
     let trail = Arc::new(Trail::new(bytes, shared.node.clock.now_milliseconds(), operation(path.as_deref()), address));
-    if let Some(Peer(Some(principal))) = request.extensions().get::<Peer>() {
+    if let Ok(principal) = &decision {
         trail.caller(principal);
     }
     request.extensions_mut().insert(Arc::clone(&trail));
+    request.extensions_mut().insert(Decided(decision));
     let span = tracing::info_span!("request", id, caller);
     let run = tracing::Instrument::instrument(next.run(request), span.clone());
     let mut response = match tokio::time::timeout(TIME_LIMIT, run).await {
@@ -60,6 +65,11 @@ pub(super) async fn around(State(shared): State<Shared>, mut request: Request, n
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let problem = refused.map(|error| tracing::field::debug(error.word()));
     span.in_scope(|| tracing::info!(%method, path, status, problem, milliseconds, "answered"));
+    if response.status() == StatusCode::UNAUTHORIZED && authenticator.accepts_tokens() {
+        let challenge =
+            if shows_token { "Bearer realm=\"eds\", error=\"invalid_token\"" } else { "Bearer realm=\"eds\"" };
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", id);
     }

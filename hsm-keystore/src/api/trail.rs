@@ -79,6 +79,7 @@ impl Trail {
     /// Who asks, once that is known.
     pub(super) fn caller(&self, principal: &Principal) {
         let proof = match principal.subject.kind.as_str() {
+            "x509" if principal.proxied => Proof::ProxyCertificate,
             "x509" => Proof::Certificate,
             "jwt" => Proof::Token,
             "device" => Proof::Device,
@@ -86,7 +87,7 @@ impl Trail {
         };
         let display = principal.subject.display.clone();
         let subject = Some(principal.registrant());
-        self.inner().who = Who { proof, display, subject, evidence: String::new() };
+        self.inner().who = Who { proof, display, subject, evidence: principal.proof.clone() };
     }
 
     /// Whether the caller proved nothing.

@@ -1,8 +1,8 @@
 //! TLS 1.3 and nothing older; client certificates of the configured authorities.
 //!
-//! A client without a certificate gets its connection, so that it can be told in words what is accepted (401). One with a
-//! certificate that is expired, not for clients or of another authority is refused in the handshake, with the alert that
-//! says so. Sessions are not resumed: a resumed one would skip the check of the certificate's dates.
+//! A client without a certificate gets its connection, so that it can be told in words what is accepted (401), or show a
+//! token. One with a certificate or proxy that is expired, not for clients or of another authority is refused in the
+//! handshake by [`crate::authn`], with the alert that says so. Sessions are not resumed: a resumed one would skip that.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -11,13 +11,16 @@ use std::{
 };
 
 use rustls::{
-    RootCertStore, ServerConfig,
+    ServerConfig,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    server::NoServerSessionStorage,
 };
 
-use crate::config::TlsConfig;
+use crate::{
+    authn::{Authenticator, authenticator::ClientVerifier},
+    config::TlsConfig,
+};
 
 /// TLS files that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,15 +45,6 @@ pub enum TlsError {
         /// The file.
         file: PathBuf,
     },
-    /// A certificate of the authorities is not one.
-    #[error("tls.client_ca {file}: a certificate in it cannot be used as an authority")]
-    Authority {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        #[source]
-        source: rustls::Error,
-    },
     /// Certificate and key do not go together.
     #[error(
         "tls.certificate and tls.key cannot be used together\nhint: the key must be the one of the first certificate"
@@ -60,20 +54,13 @@ pub enum TlsError {
         #[source]
         source: rustls::Error,
     },
-    /// The verifier of client certificates cannot be made.
-    #[error("tls.client_ca cannot be used")]
-    Verifier {
-        /// Why.
-        #[source]
-        source: rustls::server::VerifierBuilderError,
-    },
 }
 
 /// Reads the files and makes the server's side of TLS.
 ///
 /// # Errors
 /// [`TlsError`], with the file at fault.
-pub fn server_config(config: &TlsConfig) -> Result<ServerConfig, TlsError> {
+pub fn server_config(config: &TlsConfig, authenticator: Arc<Authenticator>) -> Result<ServerConfig, TlsError> {
     let chain = certificates("tls.certificate", &config.certificate)?;
     warn_if_public(&config.key);
     let key = PrivateKeyDer::from_pem_file(&config.key).map_err(|source| TlsError::Pem {
@@ -81,15 +68,8 @@ pub fn server_config(config: &TlsConfig) -> Result<ServerConfig, TlsError> {
         file: config.key.clone(),
         source,
     })?;
-    let mut roots = RootCertStore::empty();
-    for authority in certificates("tls.client_ca", &config.client_ca)? {
-        roots.add(authority).map_err(|source| TlsError::Authority { file: config.client_ca.clone(), source })?;
-    }
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .allow_unauthenticated()
-        .build()
-        .map_err(|source| TlsError::Verifier { source })?;
+    let verifier = Arc::new(ClientVerifier::new(authenticator, provider.signature_verification_algorithms));
     let mut server = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|source| TlsError::Mismatch { source })?

@@ -3,5 +3,6 @@
 mod audit;
 mod connections;
 mod life;
+mod proofs;
 mod refusals;
 mod tampering;

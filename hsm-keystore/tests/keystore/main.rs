@@ -2,5 +2,8 @@
 
 mod api;
 mod common;
+#[path = "../authn/forge.rs"]
+#[expect(dead_code, reason = "shared with the tests of authn, which use all of it")]
+mod forge;
 mod hsm;
 mod program;

@@ -89,7 +89,7 @@ async fn a_pending_key_is_for_its_registrant_alone() {
     let (alice, bob) = (node.users.user("alice"), node.users.user("bob"));
     let key = pending(&node, &alice, 1).await;
     // An access list that lets everybody fetch, properly sealed.
-    let owner = x509::principal(&alice.certificate).expect("a name").subject;
+    let owner = x509::named_by(&alice.certificate).expect("a name");
     let mut list = AccessList::of_new_key(owner, None);
     list.others_may = Permissions::NONE.with(Permission::Fetch);
     let sealed = node.node.access.seal(&[(key.id(), list)]).expect("seals").remove(0);

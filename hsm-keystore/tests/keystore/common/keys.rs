@@ -90,7 +90,7 @@ pub(crate) fn sealed(
     manifests: &[&Manifest],
     shares: &[&ShareRecord],
 ) -> RegisterRequest {
-    let registrant = x509::principal(&who.certificate).expect("a name").registrant();
+    let registrant = x509::named_by(&who.certificate).expect("a name").registrant().digest();
     let aad = registration_aad(manifests.iter().map(|manifest| manifest.digest()), &registrant);
     let mut list = vec![0; share_list_len(shares.len())];
     encode_share_list(shares.iter().copied(), &mut list).expect("fits");

@@ -21,6 +21,9 @@ use eds_keystore::{
         Log, checkpoint,
         log::{Options, Reader, Record},
     },
+    authn::{
+        Authenticator, authenticator::Accepted, jwt::issuers::Fetch, setup::FetchNothing, trust::directory::Sources,
+    },
     config::TlsConfig,
     hsm::{
         Hsm,
@@ -37,13 +40,20 @@ use hyper::{Method, Request, StatusCode, body::Bytes};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use p256::ecdsa::SigningKey;
 use rand_core::UnwrapErr;
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::common::{
-    disk::FailingDisk,
-    pki::{Authority, Credential},
+use crate::{
+    common::{
+        disk::FailingDisk,
+        pki::{Authority, Credential},
+    },
+    forge::Issued,
 };
 
 /// The number of the node under test among three.
@@ -68,6 +78,8 @@ pub(crate) struct TestNode {
     pub(crate) disk: FailingDisk,
     pub(crate) users: Authority,
     pub(crate) others: Authority,
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) authorities: PathBuf,
     pub(crate) address: SocketAddr,
     servers: Authority,
     stop: Option<oneshot::Sender<()>>,
@@ -101,6 +113,11 @@ impl Answer {
 impl TestNode {
     /// Starts node 2 of 3, with a floor of 2. Users of both authorities are accepted.
     pub(crate) async fn start() -> Self {
+        Self::start_accepting(Accepted::default(), Box::new(FetchNothing)).await
+    }
+
+    /// Starts a node that accepts more than certificates of users of both authorities.
+    pub(crate) async fn start_accepting(accepted: Accepted, fetch: Box<dyn Fetch>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let hsm = Arc::new(MemoryHsm::new().expect("made"));
         let id = NodeId::from_bytes([NUMBER as u8; 16]);
@@ -129,14 +146,21 @@ impl TestNode {
             std::fs::write(&path, text).expect("written");
             path
         };
-        let tls = tls::server_config(&TlsConfig {
+        let authorities = file("ca.pem", users.pem() + &others.pem());
+        let accepted = Accepted {
+            authorities: Sources { directories: Vec::new(), bundles: vec![authorities.clone()] },
+            ..accepted
+        };
+        let authenticator = Arc::new(Authenticator::new(accepted, fetch, clock.clone()).expect("good authorities"));
+        let tls_files = TlsConfig {
             certificate: file("node.pem", credential.certificate_pem()),
             key: file("node.key", credential.key_pem()),
-            client_ca: file("ca.pem", users.pem() + &others.pem()),
-        })
-        .expect("good files");
+            client_ca: None,
+        };
+        let tls = tls::server_config(&tls_files, Arc::clone(&authenticator)).expect("good files");
         let listen = "127.0.0.1:0".parse().expect("an address");
-        let server = Server::bind(listen, tls, api::router(node.clone())).await.expect("binds");
+        let server =
+            Server::bind(listen, tls, api::router(node.clone(), Arc::clone(&authenticator))).await.expect("binds");
         let address = server.address();
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(server.run(async move {
@@ -151,6 +175,8 @@ impl TestNode {
             disk,
             users,
             others,
+            authenticator,
+            authorities,
             address,
             servers,
             stop: Some(stop),
@@ -167,15 +193,38 @@ impl TestNode {
 
     /// Connects, with a client certificate or without.
     pub(crate) async fn connect(&self, who: Option<&Credential>, protocol: &[u8]) -> TlsStream<TcpStream> {
+        let presented = who.map(|who| (vec![who.certificate.clone()], who.private_key()));
+        self.connect_presenting(presented, protocol).await
+    }
+
+    /// Connects with a chain, leaf first, of which each may be a proxy; with none, without.
+    pub(crate) async fn connect_with(&self, chain: &[&Issued], protocol: &[u8]) -> TlsStream<TcpStream> {
+        let presented = chain.first().map(|leaf| {
+            let certificates = chain.iter().map(|one| CertificateDer::from(one.der.clone())).collect();
+            (certificates, PrivateKeyDer::try_from(leaf.key.to_pkcs8()).expect("PKCS#8"))
+        });
+        self.connect_presenting(presented, protocol).await
+    }
+
+    async fn connect_presenting(
+        &self,
+        presented: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+        protocol: &[u8],
+    ) -> TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(self.servers.certificate()).expect("an authority");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("supported")
             .with_root_certificates(roots);
-        let mut config = match who {
-            Some(who) => builder.with_client_auth_cert(vec![who.certificate.clone()], who.private_key()).expect("fits"),
+        let mut config = match presented {
+            // Not `with_client_auth_cert`: that parses the certificate, and knows no proxies.
+            Some((certificates, key)) => {
+                let key = provider.key_provider.load_private_key(key).expect("a key");
+                let resolver = SingleCertAndKey::from(CertifiedKey::new(certificates, key));
+                builder.with_client_cert_resolver(Arc::new(resolver))
+            }
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![protocol.to_vec()];

@@ -1,10 +1,13 @@
 //! Certificates for tests: authorities, users and servers.
 
+use eds_keystore::authn::certificate::Certificate;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::forge::{self, Issued};
 
 /// A certificate with its private key.
 pub(crate) struct Credential {
@@ -44,6 +47,19 @@ impl Authority {
 
     pub(crate) fn pem(&self) -> String {
         pem("CERTIFICATE", &self.certificate())
+    }
+
+    /// The authority with its key, for certificates that need another hand.
+    pub(crate) fn issued(&self) -> Issued {
+        let der = self.certificate().to_vec();
+        let parsed = Certificate::from_der(&der).expect("a certificate");
+        Issued {
+            subject: parsed.subject().as_der().to_vec(),
+            issuer: parsed.issuer().as_der().to_vec(),
+            serial: parsed.serial().to_vec(),
+            key: forge::Key::from_pkcs8(&self.0.key().serialize_der()),
+            der,
+        }
     }
 
     pub(crate) fn user(&self, name: &str) -> Credential {
