@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod dicom;
 pub mod files;
 pub mod fuzz_targets;
+pub mod issuer;
 pub mod node;
 pub mod pki;
 pub mod ports;
