@@ -1,9 +1,9 @@
 //! Taking a DICOM file apart into what may be seen and what is the patient's, and putting it together again.
 //!
-//! [`separate`] reads a file once, forward, and keeps three byte ranges: everything before the pixel data, the pixel data
+//! [`separate()`] reads a file once, forward, and keeps three byte ranges: everything before the pixel data, the pixel data
 //! element, everything after it. The de-identified file is a new header made by [`profile`] followed by the pixel data
 //! element as it was, bit for bit. The private part ([`private_part`]) holds the other two ranges as they were received,
-//! so that [`restore`] gives back the original byte for byte; parsing and writing again could not do that.
+//! so that [`restore()`] gives back the original byte for byte; parsing and writing again could not do that.
 //! Memory is bounded by the size of the header, whatever the size of the pixel data.
 
 use std::io;
