@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut options = Options::default();
     if let Some(threads) = arguments.next() {
-        options.threads = threads.parse::<NonZero<usize>>()?;
+        options.threads = Some(threads.parse::<NonZero<usize>>()?);
     }
     // Not a secret: this program measures.
     let key = InputKey::from_bytes([0x42; 32]);

@@ -59,18 +59,22 @@ pub trait ReadSeek: Read + Seek {}
 impl<T: Read + Seek + ?Sized> ReadSeek for T {}
 
 /// How to work.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Threads for output into a file; at least 1.
-    pub threads: NonZero<usize>,
+    /// Threads for output into a file. By default two, or one on a machine with one core: then reading, encrypting and
+    /// writing overlap, and more would only wait for the disk.
+    pub threads: Option<NonZero<usize>>,
 }
 
-impl Default for Options {
-    /// Two threads, or one on a machine with one core: then reading, encrypting and writing overlap, and more would only
-    /// wait for the disk.
-    fn default() -> Self {
-        let cores = available_parallelism().map_or(1, NonZero::get);
-        Self { threads: NonZero::new(cores.min(2)).unwrap_or(NonZero::<usize>::MIN) }
+impl Options {
+    /// How many threads to use for so many batches. Asking the system costs more than a small file, so it is done last.
+    fn threads_for(&self, batches: u64) -> usize {
+        let most = usize::try_from(batches).unwrap_or(usize::MAX);
+        match self.threads {
+            Some(threads) => threads.get().min(most),
+            None if most < 2 => 1,
+            None => available_parallelism().map_or(1, NonZero::get).min(2),
+        }
     }
 }
 

@@ -219,9 +219,8 @@ impl Unlocked<'_> {
             }
             Ok(())
         };
-        let others = (options.threads.get() as u64).min(batch_count).saturating_sub(1);
         thread::scope(|scope| {
-            let others: Vec<_> = (0..others).map(|_| scope.spawn(worker)).collect();
+            let others: Vec<_> = (1..options.threads_for(batch_count)).map(|_| scope.spawn(worker)).collect();
             let mut result = worker();
             for other in others {
                 let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

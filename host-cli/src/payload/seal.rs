@@ -119,7 +119,7 @@ fn into_file<R: Read + Send + ?Sized>(
     };
     thread::scope(|scope| {
         let others: Vec<_> =
-            (1..options.threads.get()).map(|_| scope.spawn(|| worker(&mut Batch::with_slots(SLOTS)))).collect();
+            (1..options.threads_for(u64::MAX)).map(|_| scope.spawn(|| worker(&mut Batch::with_slots(SLOTS)))).collect();
         let mut result = worker(&mut batch);
         for other in others {
             let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -44,7 +44,7 @@ fn message(length: usize) -> Vec<u8> {
 }
 
 fn options(threads: usize) -> Options {
-    Options { threads: NonZero::new(threads).expect("not zero") }
+    Options { threads: NonZero::new(threads) }
 }
 
 fn sealed(plain: &[u8]) -> Vec<u8> {
