@@ -11,6 +11,7 @@ use aws_lc_rs::{
 };
 use base64ct::{Base64UrlUnpadded, Encoding};
 use eds_core::api::{NodeInfo, Problem};
+use eds_keystore::audit::Proof;
 use eds_keystore::authn::{
     authenticator::Accepted,
     jwt::{
@@ -120,7 +121,10 @@ async fn forged_voms_attributes_are_refused_in_words() {
     assert_eq!(get(&node, &[&good, &alice], None).await.status, StatusCode::OK);
     let principal = node.authenticator.by_certificates(&[&good, &alice]).expect("good");
     assert_eq!(principal.groups, ["/myvo/ward", "/myvo"]);
-    assert!(principal.proof.contains("VO myvo, server voms.example.org"), "{}", principal.proof);
+    let who = node.records().pop().expect("an entry").entry.decision.who;
+    assert_eq!((who.proof, who.display.as_str()), (Proof::ProxyCertificate, "/O=Ward/CN=alice"));
+    assert_eq!(who.evidence, principal.proof, "how it was proven is in the audit log");
+    assert!(who.evidence.contains("VO myvo, server voms.example.org"), "{}", who.evidence);
     let forged = proxy(attributes.signed_by(&alice.key));
     let told = detail(&get(&node, &[&forged, &alice], None).await);
     assert!(told.contains("signature of the VOMS attributes is wrong") && told.contains("accepted:"), "{told}");
@@ -211,11 +215,16 @@ async fn a_token_proves_its_subject_and_a_bad_one_is_no_certificate() {
     let web = Web::default();
     let issuer = TokenIssuer::new(&web);
     let node = node_at_now(accepting_tokens(), web).await;
+    let proof = || node.records().pop().expect("an entry").entry.decision.who;
     let alice = Template::person("/O=Ward/CN=alice").signed_by(&node.users.issued());
     let good = format!("Bearer {}", issuer.token("bob", NOW + 60));
     for chain in [&[][..], &[&alice]] {
         let answer = get(&node, chain, Some(&good)).await;
         assert_eq!(answer.json::<NodeInfo>().caller, "https://login.example.org#bob", "the token decides");
+        assert_eq!(
+            (proof().proof, proof().evidence.as_str()),
+            (Proof::Token, "token of https://login.example.org, ES256 1")
+        );
     }
     let answer = get(&node, &[], Some(&good.replacen("Bearer", "bearer", 1))).await;
     assert_eq!(answer.status, StatusCode::OK);
