@@ -24,6 +24,8 @@ use crate::hex;
 pub const DEFAULT_THREADS: usize = 2;
 /// How long one call to the token may take when the file does not say.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
+/// How long an outage of the token may last before the server ends, when the file does not say.
+pub const DEFAULT_GIVE_UP: Duration = Duration::from_secs(120);
 
 /// The configuration of a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,6 +95,8 @@ pub struct HsmConfig {
     pub threads: usize,
     /// How long one call may take before the caller gets an error.
     pub deadline: Duration,
+    /// How long an outage may last before the server ends, for its supervisor to start it anew.
+    pub give_up: Duration,
 }
 
 /// A configuration file that cannot be used.
@@ -173,6 +177,11 @@ impl Config {
             let message = "audit.checkpoint_s: not between 1 and 86400".to_owned();
             invalid(span, message, "give seconds; 60 is usual")
         })?;
+        let give_up =
+            number(raw.hsm.give_up_ms, DEFAULT_GIVE_UP.as_millis() as u64, 100..=86_400_000).map_err(|span| {
+                let message = "hsm.give_up_ms: not between 100 and 86400000".to_owned();
+                invalid(span, message, "give milliseconds; 120000 is usual")
+            })?;
         if raw.hsm.token.get_ref().is_empty() || raw.hsm.token.get_ref().len() > 32 {
             let message = "hsm.token: a token label has 1 to 32 bytes".to_owned();
             return Err(invalid(
@@ -199,6 +208,7 @@ impl Config {
                 pin_file: at(raw.hsm.pin_file),
                 threads: usize::try_from(threads).unwrap_or(DEFAULT_THREADS),
                 deadline: Duration::from_millis(deadline),
+                give_up: Duration::from_millis(give_up),
             },
             store: at(raw.store.path),
             identity: at(raw.node.identity),
@@ -246,6 +256,7 @@ struct RawHsm {
     pin_file: PathBuf,
     threads: Option<Spanned<u64>>,
     deadline_ms: Option<Spanned<u64>>,
+    give_up_ms: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -343,6 +354,7 @@ identity = "node.json"
             ("token = \"eds-node-1\"", "token = \"\"", 14),
             ("pin_file = \"pin\"", "pin_file = \"pin\"\nthreads = 0", 16),
             ("pin_file = \"pin\"", "pin_file = \"pin\"\ndeadline_ms = 9", 16),
+            ("pin_file = \"pin\"", "pin_file = \"pin\"\ngive_up_ms = 1", 16),
             ("pin_file = \"pin\"", "pin = \"1234\"", 15),
         ] {
             assert!(GOOD.contains(from), "{from} is not in the sample");

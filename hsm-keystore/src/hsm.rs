@@ -8,6 +8,7 @@
 //! Calls block, but never longer than the implementation's deadline: call them from a thread that may block. Every
 //! caller gets an answer or an error in time, also when the vendor's library hangs.
 
+pub mod health;
 pub mod memory;
 pub mod pin;
 pub mod pkcs11;
@@ -18,8 +19,10 @@ pub mod transport;
 use std::fmt;
 
 use eds_core::{Opaque, manifest::Point};
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+pub use health::Health;
 pub use record::{RecordContext, SUITE_AES256_GCM};
 
 use crate::hex;
@@ -131,6 +134,9 @@ pub trait Hsm: Send + Sync {
     /// # Errors
     /// [`HsmError`] when the token could not be asked.
     fn inspect(&self) -> Result<Vec<self_test::Check>, HsmError>;
+
+    /// How the token is, and what becomes of it: a server ends when it is [`Health::Lost`].
+    fn health(&self) -> watch::Receiver<Health>;
 }
 
 /// The token did not do what was asked.

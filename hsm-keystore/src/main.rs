@@ -1,7 +1,8 @@
 //! `eds-keystored`: makes a node, checks it, runs it.
 //!
 //! Data goes to standard output, the log to standard error (`EDS_LOG` chooses what, as in `EDS_LOG=debug`). Exit status:
-//! 0 done, 1 refused or failed, 2 wrong use.
+//! 0 done, 1 refused or failed, 2 wrong use, 3 the token refused the PIN (a supervisor must not try again: each start uses
+//! up a try), 4 the token was lost while serving and only a restart can help.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -24,12 +25,18 @@ use eds_keystore::{
     ceremony,
     config::Config,
     hex,
-    hsm::self_test::{Check, described},
+    hsm::{
+        Health,
+        self_test::{Check, described},
+    },
     node::{SystemClock, startup},
     server::{Server, tls},
 };
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getpid, kill_process, set_dumpable_behavior, setrlimit};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 
 /// The EDS key server.
 #[derive(Parser)]
@@ -122,20 +129,35 @@ fn main() -> ExitCode {
         .with_ansi(io::stderr().is_terminal())
         .with_env_filter(filter)
         .init();
-    let done = match &arguments.command {
-        Command::Init { config } => load(config).and_then(|config| init(&config)),
-        Command::Check { config } => load(config).and_then(|config| check(&config)),
-        Command::Audit { command } => audit(command),
-        Command::Serve { config } => load(config).and_then(|config| serve(&config)),
+    let done: Result<(), Failure> = match &arguments.command {
+        Command::Init { config } => load(config).and_then(|config| init(&config)).map_err(Failure::from),
+        Command::Check { config } => load(config).and_then(|config| check(&config)).map_err(Failure::from),
+        Command::Audit { command } => audit(command).map_err(Failure::from),
+        Command::Serve { config } => load(config).map_err(Failure::from).and_then(|config| serve(&config)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            eprintln!("eds-keystored: {reason}");
-            ExitCode::FAILURE
+        Err(failure) => {
+            eprintln!("eds-keystored: {}", failure.reason);
+            ExitCode::from(failure.status)
         }
     }
 }
+
+/// Why the program ends, and with which status.
+struct Failure {
+    status: u8,
+    reason: String,
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self { status: 1, reason }
+    }
+}
+
+const PIN_REFUSED: u8 = 3;
+const TOKEN_LOST: u8 = 4;
 
 fn load(file: &std::path::Path) -> Result<Config, String> {
     Config::load(file).map_err(told)
@@ -216,9 +238,10 @@ fn tls_side(config: &Config) -> Result<(Arc<Authenticator>, rustls::ServerConfig
     Ok((authenticator, tls))
 }
 
-fn serve(config: &Config) -> Result<(), String> {
+fn serve(config: &Config) -> Result<(), Failure> {
     keep_memory_private();
     let started = startup::start(config);
+    let status = if started.pin_refused { PIN_REFUSED } else { 1 };
     let tls = tls_side(config);
     let mut reasons: Vec<String> = started
         .checks
@@ -229,12 +252,13 @@ fn serve(config: &Config) -> Result<(), String> {
         (Some(node), Ok(tls)) => (node, tls),
         (_, tls) => {
             reasons.extend(tls.err().map(|error| format!("certificates: {error}")));
-            return Err(format!("the node does not start:\n  {}", reasons.join("\n  ")));
+            return Err(Failure { status, reason: format!("the node does not start:\n  {}", reasons.join("\n  ")) });
         }
     };
     let node = Arc::new(node);
     tracing::info!(node = %node.id, number = %node.number, directory = node.directory.version, "every check holds");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(told)?;
+    let token = node.hsm.health();
     let served = runtime.block_on(async {
         let stop = stop_signal().map_err(told)?;
         tokio::spawn(keep_current(Arc::clone(&authenticator), signal(SignalKind::hangup()).map_err(told)?));
@@ -245,13 +269,28 @@ fn serve(config: &Config) -> Result<(), String> {
         node.log_life(Operation::START).await.map_err(told)?;
         print(&format!("listening on https://{}\n", server.address()))?;
         let signing = tokio::spawn(Arc::clone(&node).sign_checkpoints(every));
-        server.run(stop).await;
+        let lost = tokio::sync::OnceCell::new();
+        let over = async {
+            tokio::select! {
+                () = stop => {}
+                reason = token_lost(token) => {
+                    let _ = lost.set(reason);
+                }
+            }
+        };
+        server.run(over).await;
         signing.abort();
         node.log_life(Operation::STOP).await.map_err(told)?;
+        if let Some(reason) = lost.into_inner() {
+            return Err(Failure { status: TOKEN_LOST, reason: format!("the token is lost: {reason}") });
+        }
         node.sign_checkpoint().await;
         Ok(())
     });
     tracing::info!("stopped");
+    if served.is_err() {
+        end_in_any_case();
+    }
     // A hanging token must not keep the process.
     runtime.shutdown_background();
     served
@@ -279,6 +318,26 @@ async fn keep_current(authenticator: Arc<Authenticator>, mut hangup: Signal) {
 
 /// How often authorities and revocation lists are loaded again.
 const RELOAD_AFTER: Duration = Duration::from_secs(600);
+
+/// Done when only a restart can bring the token back.
+async fn token_lost(mut token: watch::Receiver<Health>) -> String {
+    let lost = token.wait_for(|health| matches!(health, Health::Lost { .. })).await;
+    match lost.as_deref() {
+        Ok(Health::Lost { reason }) => reason.clone(),
+        // The token was dropped: the server is over already.
+        _ => std::future::pending().await,
+    }
+}
+
+/// A module that hangs may hang in the cleaning up at the end of the process, too: then it is ended from outside.
+fn end_in_any_case() {
+    std::thread::spawn(|| {
+        std::thread::sleep(LAST_WAIT);
+        let _ = kill_process(getpid(), rustix::process::Signal::KILL);
+    });
+}
+
+const LAST_WAIT: Duration = Duration::from_secs(20);
 
 /// Shares are in this process for the moment of an answer: no core dump, and no look from other processes of this user.
 fn keep_memory_private() {

@@ -6,6 +6,7 @@
 
 pub mod binaries;
 pub mod cluster;
+pub mod daemon;
 pub mod dicom;
 pub mod files;
 pub mod fuzz_targets;

@@ -10,7 +10,9 @@ use std::{
 };
 
 use crate::{
-    Outcome, binaries, give_up,
+    Outcome, binaries,
+    daemon::TokenDaemon,
+    give_up,
     pki::Credentials,
     ports,
     process::{self, Process},
@@ -28,6 +30,7 @@ pub struct Node {
     port: u16,
     relay: Option<Relay>,
     process: Option<Process>,
+    daemon: Option<TokenDaemon>,
 }
 
 /// What a node's settings name and do not make.
@@ -54,7 +57,7 @@ impl Node {
         fs::create_dir_all(folder).during(folder.display())?;
         let port = ports::free()?;
         let relay = if around.relayed { Some(Relay::start(port)?) } else { None };
-        let node = Self { number, folder: folder.into(), port, relay, process: None };
+        let node = Self { number, folder: folder.into(), port, relay, process: None, daemon: None };
         around.credentials.write(folder, "tls")?;
         node.write_settings(around)?;
         node.new_token("tokens", &node.token_label())?;
@@ -99,6 +102,47 @@ impl Node {
         command.args(["--init-token", "--free", "--label", label, "--so-pin", SO_PIN, "--pin", PIN]);
         user::run(command.env("SOFTHSM2_CONF", self.token_settings()))?.success().during("softhsm2-util")?;
         Ok(())
+    }
+
+    /// Puts a daemon between the node and its token, as a network HSM has one, from the node's next start on.
+    ///
+    /// # Errors
+    /// When the daemon does not start.
+    pub fn put_behind_daemon(&mut self) -> Outcome {
+        let daemon = TokenDaemon::start(&self.folder, &self.token_settings())?;
+        let (direct, proxy) = (format!("{:?}", binaries::soft_hsm()?), format!("{:?}", daemon.module()?));
+        let settings = fs::read_to_string(self.config())?;
+        fs::write(self.config(), settings.replace(&direct, &proxy))?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// The daemon between the node and its token.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn daemon(&mut self) -> Outcome<&mut TokenDaemon> {
+        match &mut self.daemon {
+            Some(daemon) => Ok(daemon),
+            None => give_up!("node {} has no daemon before its token", self.number),
+        }
+    }
+
+    /// Adds lines to the section `[hsm]` of the settings.
+    ///
+    /// # Errors
+    /// When the settings cannot be written.
+    pub fn set_hsm(&self, lines: &str) -> Outcome {
+        let settings = fs::read_to_string(self.config())?;
+        Ok(fs::write(self.config(), settings.replace("[hsm]\n", &format!("[hsm]\n{lines}\n")))?)
+    }
+
+    /// Waits until the node has ended by itself, and returns its exit code.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end in time.
+    pub fn ended(&mut self) -> Outcome<Option<i32>> {
+        Ok(self.take()?.ended_within(PATIENCE)?.code())
     }
 
     /// Starts the node and waits until it answers.
@@ -248,6 +292,9 @@ impl Node {
     fn program(&self) -> Outcome<Command> {
         let mut command = Command::new(binaries::find("eds-keystored")?);
         command.current_dir(&self.folder).env("SOFTHSM2_CONF", self.token_settings());
+        if let Some(daemon) = &self.daemon {
+            command.envs(daemon.environment());
+        }
         Ok(command)
     }
 

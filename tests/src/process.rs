@@ -109,6 +109,24 @@ impl Process {
         Ok(self.child.wait()?)
     }
 
+    /// Waits until it ends by itself, for this long.
+    ///
+    /// # Errors
+    /// When it still runs then, with the end of its log.
+    pub fn ended_within(mut self, patience: Duration) -> Outcome<ExitStatus> {
+        let deadline = Instant::now() + patience;
+        // The end of its output is the end of the program: nobody else writes there.
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(self.child.wait()?),
+                Err(RecvTimeoutError::Timeout) => {
+                    give_up!("{} did not end within {patience:?}:\n{}", self.name, tail(&self.log))
+                }
+            }
+        }
+    }
+
     /// Ends it at once (SIGKILL), as a power cut would.
     ///
     /// # Errors

@@ -14,11 +14,12 @@ use p256::{
     ecdsa::{Signature, SigningKey, signature::hazmat::PrehashSigner},
     elliptic_curve::sec1::ToSec1Point,
 };
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::hsm::{
-    Hsm, HsmError, Opened, SUITE_AES256_GCM, ToUnwrap, ToWrap, TokenKeyId, is_valid_point, record::Record,
-    self_test::Check,
+    Hsm, HsmError, Opened, SUITE_AES256_GCM, ToUnwrap, ToWrap, TokenKeyId, health::Health, is_valid_point,
+    record::Record, self_test::Check,
 };
 
 /// A token in memory, with keys of its own.
@@ -30,6 +31,7 @@ pub struct MemoryHsm {
     policy: hmac::Key,
     audit: SigningKey,
     out_of_order: AtomicBool,
+    health: watch::Sender<Health>,
 }
 
 impl MemoryHsm {
@@ -54,12 +56,17 @@ impl MemoryHsm {
             policy: hmac::Key::new(hmac::HMAC_SHA256, random::<32>()?.as_slice()),
             audit,
             out_of_order: AtomicBool::new(false),
+            health: watch::channel(Health::Working).0,
         })
     }
 
     /// Makes every later call fail as an unreachable token does, or ends that.
     pub fn set_out_of_order(&self, out_of_order: bool) {
         self.out_of_order.store(out_of_order, Ordering::SeqCst);
+        self.health.send_replace(match out_of_order {
+            true => Health::Recovering { reason: "out of order".to_owned() },
+            false => Health::Working,
+        });
     }
 
     fn works(&self, operation: &'static str) -> Result<(), HsmError> {
@@ -159,6 +166,10 @@ impl Hsm for MemoryHsm {
     fn inspect(&self) -> Result<Vec<Check>, HsmError> {
         self.works("describe its keys")?;
         Ok(Vec::new())
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
     }
 }
 

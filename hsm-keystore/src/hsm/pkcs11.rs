@@ -1,18 +1,24 @@
 //! A token through its PKCS#11 module.
 //!
 //! Every call is done by one of a few threads that own a session each (`pool`), so that a hanging module blocks such a
-//! thread and not the server. Keys are found by label and id, never by slot or handle kept over a session.
+//! thread and not the server. Keys are found by label and id, never by slot or handle kept over a session. During an
+//! outage calls are refused at once (`gate`), and the token is brought back without a restart where it allows that
+//! (`recovery`). One process uses one token: a module is started anew for all its sessions.
 
 mod ceremony;
+mod direct;
+mod gate;
 mod inspect;
 mod keys;
 mod pool;
+mod recovery;
 mod seat;
 mod token;
 
 use std::{sync::Arc, time::Instant};
 
 use eds_core::manifest::Point;
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 pub use self::{
@@ -21,19 +27,24 @@ pub use self::{
     keys::Role,
 };
 use self::{
+    direct::Direct,
     keys::{KeyIds, Points},
-    pool::Pool,
-    seat::Seat,
+    pool::{Pending, Pool},
+    recovery::Recovery,
+    seat::{Chair, Chairs, Seat},
     token::Token,
 };
 use crate::{
     config::HsmConfig,
-    hsm::{Hsm, HsmError, Opened, ToUnwrap, ToWrap, TokenKeyId, is_valid_point, self_test::Check},
+    hsm::{Hsm, HsmError, Opened, ToUnwrap, ToWrap, TokenKeyId, health::Health, is_valid_point, self_test::Check},
 };
 
 /// A token that holds the keys of a node.
 pub struct Pkcs11Hsm {
-    pool: Pool<Seat>,
+    // Before the pool: a token is not brought back while its threads end.
+    _recovery: Recovery,
+    pool: Pool<Arc<Chair>>,
+    token: Arc<Token>,
     ids: KeyIds,
     points: Points,
     description: String,
@@ -51,8 +62,13 @@ impl Pkcs11Hsm {
         let points = Points::find(&session, token.label(), &ids)?;
         drop(session);
         let description = token.description.clone();
-        let pool = Pool::start(config.threads, config.deadline, move || Seat::new(Arc::clone(&token), ids))?;
-        Ok(Self { pool, ids, points, description })
+        let chairs = Arc::new(Chairs::default());
+        let (seats, all) = (Arc::clone(&token), Arc::clone(&chairs));
+        let seat = move || all.add(Seat::new(Arc::clone(&seats), ids));
+        let direct = Direct::new(&token, ids, points);
+        let recovery = Recovery::start(config, &token, direct, &chairs)?;
+        let pool = Pool::start(config.threads, config.deadline, seat)?;
+        Ok(Self { _recovery: recovery, pool, token, ids, points, description })
     }
 
     /// What the token says it is: maker, model, serial number, firmware.
@@ -66,8 +82,15 @@ impl Pkcs11Hsm {
     /// [`HsmError`].
     pub fn describe(&self) -> Result<Vec<KeyDescription>, HsmError> {
         let points = self.points;
-        let job = move |seat: &mut Seat, _| seat.look(|open, ids, _| inspect::describe(open, ids, &points));
-        self.pool.submit(self.pool.deadline(), job)?.wait()
+        self.call(move |seat, _| seat.look(|open, ids, _| inspect::describe(open, ids, &points)))
+    }
+
+    /// Lets a thread do one job, until the deadline.
+    fn call<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Seat, Instant) -> Result<T, HsmError> + Send + 'static,
+    ) -> Result<T, HsmError> {
+        self.finish(self.submit(self.pool.deadline(), job)?)
     }
 
     /// Deals a batch out to the threads and gathers the answers in order.
@@ -83,13 +106,31 @@ impl Pkcs11Hsm {
         while !items.is_empty() {
             let rest = items.split_off(share.min(items.len()));
             let part = std::mem::replace(&mut items, rest);
-            pending.push(self.pool.submit(deadline, move |seat, deadline| work(seat, &part, deadline))?);
+            pending.push(self.submit(deadline, move |seat, deadline| work(seat, &part, deadline))?);
         }
         let mut answers = Vec::new();
         for part in pending {
-            answers.append(&mut part.wait()?);
+            answers.append(&mut self.finish(part)?);
         }
         Ok(answers)
+    }
+
+    fn submit<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        job: impl FnOnce(&mut Seat, Instant) -> Result<T, HsmError> + Send + 'static,
+    ) -> Result<Pending<T>, HsmError> {
+        // During an outage nobody waits for a thread.
+        self.token.gate.pass()?;
+        self.pool.submit(deadline, move |chair: &mut Arc<Chair>, deadline| chair.used(|seat| job(seat, deadline)))
+    }
+
+    fn finish<T>(&self, pending: Pending<T>) -> Result<T, HsmError> {
+        let result = pending.wait();
+        if matches!(result, Err(HsmError::Deadline)) {
+            self.token.gate.suspect();
+        }
+        result
     }
 }
 
@@ -125,7 +166,7 @@ impl Hsm for Pkcs11Hsm {
             return Err(HsmError::PeerPoint);
         }
         let peer = *peer;
-        self.pool.submit(self.pool.deadline(), move |seat, _| seat.dh(&peer))?.wait()
+        self.call(move |seat, _| seat.dh(&peer))
     }
 
     fn mac(&self, messages: Vec<Vec<u8>>) -> Result<Vec<[u8; 32]>, HsmError> {
@@ -138,16 +179,19 @@ impl Hsm for Pkcs11Hsm {
 
     fn sign(&self, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
         let digest = *digest;
-        self.pool.submit(self.pool.deadline(), move |seat, _| seat.sign(&digest))?.wait()
+        self.call(move |seat, _| seat.sign(&digest))
     }
 
     fn canary(&self) -> Result<(), HsmError> {
-        self.pool.submit(self.pool.deadline(), |seat, _| seat.canary())?.wait()
+        self.call(|seat, _| seat.canary())
     }
 
     fn inspect(&self) -> Result<Vec<Check>, HsmError> {
         let points = self.points;
-        let job = move |seat: &mut Seat, _| seat.look(|open, ids, token| inspect::checks(open, ids, token, &points));
-        self.pool.submit(self.pool.deadline(), job)?.wait()
+        self.call(move |seat, _| seat.look(|open, ids, token| inspect::checks(open, ids, token, &points)))
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.token.gate.follow()
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     hex,
     hsm::{
-        Hsm,
+        Hsm, HsmError,
         pkcs11::Pkcs11Hsm,
         self_test::{Check, belongs, described, operations},
     },
@@ -30,30 +30,33 @@ pub struct Startup {
     pub checks: Vec<Check>,
     /// The node, when every check holds.
     pub node: Option<Node>,
+    /// The token refused the PIN: another start would use up another try.
+    pub pin_refused: bool,
 }
 
 /// Opens token, store, audit log and directory of a node, and checks that they work and belong together.
 pub fn start(config: &Config) -> Startup {
     let mut checks = Vec::new();
-    let node = assemble(config, &mut checks, false);
+    let mut pin_refused = false;
+    let node = assemble(config, &mut checks, &mut pin_refused, false);
     let holds = checks.iter().all(|check| check.outcome.is_ok());
-    Startup { checks, node: node.filter(|_| holds) }
+    Startup { checks, node: node.filter(|_| holds), pin_refused }
 }
 
 /// The checks of a start, also while a server has the audit log of the node open.
 pub fn check(config: &Config) -> Vec<Check> {
     let mut checks = Vec::new();
-    drop(assemble(config, &mut checks, true));
+    drop(assemble(config, &mut checks, &mut false, true));
     checks
 }
 
-fn assemble(config: &Config, checks: &mut Vec<Check>, beside_server: bool) -> Option<Node> {
+fn assemble(config: &Config, checks: &mut Vec<Check>, pin_refused: &mut bool, beside_server: bool) -> Option<Node> {
     let identity =
         taken(checks, "identity", Identity::load(&config.identity), |identity| format!("node {}", identity.node));
     let directory = directory(config, checks);
-    let hsm = taken(checks, "token", Pkcs11Hsm::open(&config.hsm), |hsm| {
-        format!("{:?}: {}", config.hsm.token, hsm.description())
-    });
+    let hsm = Pkcs11Hsm::open(&config.hsm);
+    *pin_refused = matches!(hsm, Err(HsmError::Pin { .. }));
+    let hsm = taken(checks, "token", hsm, |hsm| format!("{:?}: {}", config.hsm.token, hsm.description()));
     if let Some(hsm) = &hsm {
         checks.extend(operations(hsm));
     }

@@ -1,10 +1,14 @@
 //! What a session thread works with: one session, the handles it found, and the operations.
 //!
 //! After any error the session is thrown away, since an operation that was left active poisons it, and what failed is
-//! tried once more in a fresh session with handles found anew. A record that does not open then is either bad or the
-//! token is: the canary tells.
+//! tried once more in a fresh session with handles found anew. What fails then is either impossible or the token is out
+//! of order: the canary tells, and closes the gate in the second case. A record is called bad only when it did not open
+//! after a canary that worked.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError, TryLockError, Weak},
+    time::{Duration, Instant},
+};
 
 use cryptoki::{
     error::Error as ModuleError,
@@ -24,7 +28,9 @@ use super::{
     keys::{KeyHandles, KeyIds},
     token::Token,
 };
-use crate::hsm::{HsmError, Opened, SUITE_AES256_GCM, ToUnwrap, ToWrap, memory::random, record::Record};
+use crate::hsm::{
+    HsmError, Opened, SUITE_AES256_GCM, ToUnwrap, ToWrap, memory::random, record::Record, self_test::described,
+};
 
 const TAG_BITS: Ulong = Ulong::new(128);
 
@@ -33,7 +39,19 @@ pub(super) struct Seat {
     token: Arc<Token>,
     ids: KeyIds,
     open: Option<Open>,
+    /// Whether calls are refused while the gate is closed, and failures close it.
+    gated: bool,
 }
+
+/// A seat that others can look at: whether its thread is in a call, and to take its session away when it is not.
+pub(super) struct Chair {
+    seat: Mutex<Seat>,
+    since: Mutex<Option<Instant>>,
+}
+
+/// The chairs of all session threads.
+#[derive(Default)]
+pub(super) struct Chairs(Mutex<Vec<Weak<Chair>>>);
 
 /// A session that is logged in, with the handles of the keys.
 pub(super) struct Open {
@@ -48,6 +66,21 @@ pub(super) enum Failed {
     Output,
 }
 
+/// Why an operation did not succeed at last.
+enum Fault {
+    /// It fails, and the token works: what was asked for is impossible.
+    Operation(HsmError),
+    /// The token does not work.
+    Token(HsmError),
+}
+
+impl From<Fault> for HsmError {
+    fn from(fault: Fault) -> Self {
+        let (Fault::Operation(error) | Fault::Token(error)) = fault;
+        error
+    }
+}
+
 impl From<ModuleError> for Failed {
     fn from(error: ModuleError) -> Self {
         Self::Module(error)
@@ -60,9 +93,62 @@ impl From<HsmError> for Failed {
     }
 }
 
+impl Chairs {
+    /// A chair for one more thread.
+    pub(super) fn add(&self, seat: Seat) -> Arc<Chair> {
+        let chair = Arc::new(Chair { seat: Mutex::new(seat), since: Mutex::new(None) });
+        let mut chairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        chairs.retain(|chair| chair.strong_count() > 0);
+        chairs.push(Arc::downgrade(&chair));
+        chair
+    }
+
+    /// All chairs whose thread lives.
+    pub(super) fn all(&self) -> Vec<Arc<Chair>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl Chair {
+    /// Uses the seat for one job.
+    pub(super) fn used<T>(&self, job: impl FnOnce(&mut Seat) -> T) -> T {
+        let mut seat = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = |time| *self.since.lock().unwrap_or_else(PoisonError::into_inner) = time;
+        since(Some(Instant::now()));
+        let result = job(&mut seat);
+        since(None);
+        result
+    }
+
+    /// For how long the thread has been in its job, if it is.
+    pub(super) fn in_call(&self) -> Option<Duration> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
+    }
+
+    /// Closes the session, unless the thread is in a job.
+    pub(super) fn rest(&self) -> bool {
+        match self.seat.try_lock() {
+            Ok(mut seat) => seat.rest(),
+            Err(TryLockError::Poisoned(seat)) => seat.into_inner().rest(),
+            Err(TryLockError::WouldBlock) => return false,
+        }
+        true
+    }
+}
+
 impl Seat {
     pub(super) fn new(token: Arc<Token>, ids: KeyIds) -> Self {
-        Self { token, ids, open: None }
+        Self { token, ids, open: None, gated: true }
+    }
+
+    /// A seat that works while the gate is closed, and does not close it.
+    pub(super) fn past_the_gate(token: Arc<Token>, ids: KeyIds) -> Self {
+        Self { gated: false, ..Self::new(token, ids) }
+    }
+
+    /// Closes the session.
+    pub(super) fn rest(&mut self) {
+        self.open = None;
     }
 
     /// Wraps secrets, until the deadline.
@@ -73,11 +159,11 @@ impl Seat {
                 in_time(deadline)?;
                 let data = item.context.additional_data(SUITE_AES256_GCM, &self.ids.kek);
                 let kek = self.ids.kek;
-                self.twice("encrypt", |open| {
+                Ok(self.twice("encrypt", |open| {
                     let nonce = *random::<12>()?;
                     let sealed = open.encrypt(nonce, &data, &item.secret)?;
                     Ok(Record { suite: SUITE_AES256_GCM, kek, nonce, sealed: &sealed }.encode())
-                })
+                })?)
             })
             .collect()
     }
@@ -98,17 +184,26 @@ impl Seat {
 
     fn unwrap_one(&mut self, item: &ToUnwrap, record: Record<'_>) -> Result<Opened, HsmError> {
         let data = item.context.additional_data(record.suite, &record.kek);
-        match self.twice("decrypt", |open| open.decrypt(record.nonce, &data, record.sealed)) {
+        let decrypt = |open: &Open| open.decrypt(record.nonce, &data, record.sealed);
+        match self.twice("decrypt", decrypt) {
             Ok(secret) => Ok(Ok(secret)),
-            // Tokens have no common code for a wrong tag; several say «general error». The canary decides who is at fault.
-            Err(HsmError::Unavailable { .. }) => self.canary().map(|()| Err(Opaque)),
-            Err(other) => Err(other),
+            // Tokens have no common code for a wrong tag; several say «general error». The token worked after that, and
+            // the record has to fail once more: else it would be blamed for an outage that has just ended.
+            Err(Fault::Operation(_)) => match self.seated().map(decrypt) {
+                Ok(Ok(secret)) => Ok(Ok(secret)),
+                Ok(Err(_)) => {
+                    self.rest();
+                    Ok(Err(Opaque))
+                }
+                Err(error) => Err(error),
+            },
+            Err(fault) => Err(fault.into()),
         }
     }
 
     /// The Diffie-Hellman step with a point that was validated.
     pub(super) fn dh(&mut self, peer: &[u8; 65]) -> Result<Zeroizing<[u8; 32]>, HsmError> {
-        self.twice("derive", |open| open.derive(peer))
+        Ok(self.twice("derive", |open| open.derive(peer))?)
     }
 
     /// HMACs of messages, until the deadline.
@@ -117,30 +212,25 @@ impl Seat {
             .iter()
             .map(|message| {
                 in_time(deadline)?;
-                self.twice("sign", |open| {
+                Ok(self.twice("sign", |open| {
                     let mac = open.session.sign(&Mechanism::Sha256Hmac, open.keys.policy, message)?;
                     mac.try_into().map_err(|_| Failed::Output)
-                })
+                })?)
             })
             .collect()
     }
 
     /// Signs a digest with the audit key.
     pub(super) fn sign(&mut self, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
-        self.twice("sign", |open| {
+        Ok(self.twice("sign", |open| {
             let signature = open.session.sign(&Mechanism::Ecdsa, open.keys.audit, digest)?;
             signature.try_into().map_err(|_| Failed::Output)
-        })
+        })?)
     }
 
     /// Encrypts and decrypts something.
     pub(super) fn canary(&mut self) -> Result<(), HsmError> {
-        self.twice("encrypt and decrypt", |open| {
-            let (nonce, secret) = (*random::<12>()?, random::<32>()?);
-            let sealed = open.encrypt(nonce, b"eds/v1/health", secret.as_slice())?;
-            let opened = open.decrypt(nonce, b"eds/v1/health", &sealed)?;
-            if *opened == secret.as_slice() { Ok(()) } else { Err(Failed::Output) }
-        })
+        Ok(self.twice("encrypt and decrypt", Open::canary)?)
     }
 
     /// Lets `look` use the session, once.
@@ -156,25 +246,46 @@ impl Seat {
         result
     }
 
-    fn twice<T>(&mut self, operation: &'static str, work: impl Fn(&Open) -> Result<T, Failed>) -> Result<T, HsmError> {
+    fn twice<T>(&mut self, operation: &'static str, work: impl Fn(&Open) -> Result<T, Failed>) -> Result<T, Fault> {
+        if self.gated {
+            self.token.gate.pass().map_err(Fault::Token)?;
+        }
         match self.seated() {
             Ok(open) => match work(open) {
                 Ok(done) => return Ok(done),
-                Err(_) => self.open = None,
+                Err(_) => self.rest(),
             },
             // A PIN that was refused is not tried again.
-            Err(error @ HsmError::Pin { .. }) => return Err(error),
+            Err(error @ HsmError::Pin { .. }) => return Err(self.out_of_order(error)),
             Err(_) => {}
         }
-        let result = work(self.seated()?);
-        result.map_err(|failed| {
-            self.open = None;
-            match failed {
-                Failed::Module(source) => HsmError::Unavailable { operation, source: Some(source) },
-                Failed::Random(error) => error,
-                Failed::Output => HsmError::Unavailable { operation, source: None },
+        let error = match self.seated() {
+            Ok(open) => match work(open) {
+                Ok(done) => return Ok(done),
+                Err(Failed::Module(source)) => HsmError::Unavailable { operation, source: Some(source) },
+                Err(Failed::Random(error)) => error,
+                Err(Failed::Output) => HsmError::Unavailable { operation, source: None },
+            },
+            Err(error) => return Err(self.out_of_order(error)),
+        };
+        self.rest();
+        match self.seated().map(Open::canary) {
+            Ok(Ok(())) => Err(Fault::Operation(error)),
+            Ok(Err(_)) => Err(self.out_of_order(error)),
+            Err(cause) => Err(self.out_of_order(cause)),
+        }
+    }
+
+    /// The token does not work: closes the gate.
+    fn out_of_order(&mut self, error: HsmError) -> Fault {
+        self.rest();
+        if self.gated {
+            match &error {
+                HsmError::Pin { reason, .. } if self.token.is_refused() => self.token.gate.refuse(reason),
+                error => self.token.gate.close(&described(error)),
             }
-        })
+        }
+        Fault::Token(error)
     }
 
     fn seated(&mut self) -> Result<&Open, HsmError> {
@@ -190,6 +301,14 @@ impl Seat {
 }
 
 impl Open {
+    /// Encrypts and decrypts something.
+    fn canary(&self) -> Result<(), Failed> {
+        let (nonce, secret) = (*random::<12>()?, random::<32>()?);
+        let sealed = self.encrypt(nonce, b"eds/v1/health", secret.as_slice())?;
+        let opened = self.decrypt(nonce, b"eds/v1/health", &sealed)?;
+        if *opened == secret.as_slice() { Ok(()) } else { Err(Failed::Output) }
+    }
+
     fn encrypt(&self, nonce: [u8; 12], data: &[u8], secret: &[u8]) -> Result<Vec<u8>, Failed> {
         let mut given = nonce;
         let mechanism = Mechanism::AesGcm(GcmParams::new(&mut given, data, TAG_BITS)?);

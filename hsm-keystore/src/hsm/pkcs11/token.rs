@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use cryptoki::{
@@ -16,6 +16,7 @@ use cryptoki::{
     slot::{Slot, TokenInfo},
 };
 
+use super::gate::Gate;
 use crate::{
     config::HsmConfig,
     hsm::{HsmError, pin, self_test::described},
@@ -23,20 +24,32 @@ use crate::{
 
 /// A token that is present and has a user PIN.
 pub(super) struct Token {
-    module: Pkcs11,
-    slot: Slot,
-    label: String,
-    pin_file: PathBuf,
-    login: Mutex<Login>,
+    config: HsmConfig,
+    /// With the label, what a token is known by after a restart of its module.
+    serial: String,
+    link: Mutex<Link>,
     /// What the token says it is.
     pub(super) description: String,
+    /// Closed while the token does not work.
+    pub(super) gate: Arc<Gate>,
 }
 
-#[derive(Default)]
-struct Login {
+/// What holds until the module is started anew.
+struct Link {
+    module: Pkcs11,
+    slot: Slot,
     /// Never used for work. When the last session of a process closes, its login ends.
     anchor: Option<Session>,
+    /// The PIN was refused: never again in this process.
     refused: bool,
+}
+
+/// A module that was not started anew.
+pub(super) enum Restart {
+    /// It may be possible later.
+    Later(String),
+    /// Only another process can.
+    Impossible(String),
 }
 
 impl Token {
@@ -45,21 +58,14 @@ impl Token {
     /// # Errors
     /// [`HsmError::Setup`] when the module does not load, or there is not exactly one token of this label.
     pub(super) fn find(config: &HsmConfig) -> Result<Self, HsmError> {
-        let label = config.token.clone();
+        let label = &config.token;
         let setup = |reason: String| HsmError::Setup { token: label.clone(), reason };
         let module = load(&config.module).map_err(|error| {
             let name = config.module.display();
             setup(format!("the module {name} does not load ({}); name another file in hsm.module", described(&error)))
         })?;
-        let slots = module
-            .get_slots_with_token()
-            .map_err(|error| setup(format!("the module lists no tokens ({})", described(&error))))?;
-        // A slot that cannot be asked is not ours; slot numbers change, labels do not.
-        let tokens: Vec<(Slot, TokenInfo)> = slots
-            .into_iter()
-            .filter_map(|slot| module.get_token_info(slot).ok().map(|info| (slot, info)))
-            .filter(|(_, info)| info.token_initialized())
-            .collect();
+        let tokens =
+            tokens(&module).map_err(|error| setup(format!("the module lists no tokens ({})", described(&error))))?;
         let mut matching = tokens.iter().filter(|(_, info)| info.label().trim_end() == label);
         let (slot, info) = match (matching.next(), matching.next()) {
             (Some(found), None) => found,
@@ -78,26 +84,66 @@ impl Token {
         if !info.user_pin_initialized() {
             return Err(setup("its user PIN is not set; set it with your vendor's tool".into()));
         }
+        let serial = info.serial_number().trim_end().to_owned();
         let description = format!(
-            "{} {}, serial {}, firmware {}",
+            "{} {}, serial {serial}, firmware {}",
             info.manufacturer_id().trim_end(),
             info.model().trim_end(),
-            info.serial_number().trim_end(),
             info.firmware_version()
         );
+        let link = Link { slot: *slot, anchor: None, refused: false, module: module.clone() };
         Ok(Self {
-            slot: *slot,
-            label: label.clone(),
-            pin_file: config.pin_file.clone(),
-            login: Mutex::default(),
+            config: config.clone(),
+            serial,
+            link: Mutex::new(link),
             description,
-            module: module.clone(),
+            gate: Arc::new(Gate::new(label)),
         })
+    }
+
+    /// Ends the module and starts it anew, for all its sessions in this process, and finds the token again by label and
+    /// serial number. No session of it may be in use.
+    pub(super) fn restart(&self) -> Result<(), Restart> {
+        let mut link = self.lock();
+        link.anchor = None;
+        let never = |what: &str, error: &ModuleError| {
+            Restart::Impossible(format!("its module cannot be started anew: {what}: {}", described(error)))
+        };
+        match link.module.clone().finalize() {
+            Ok(()) | Err(ModuleError::Pkcs11(RvError::CryptokiNotInitialized, _)) => {}
+            Err(error) => return Err(never("C_Finalize", &error)),
+        }
+        match link.module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+            Ok(()) => {}
+            Err(error @ ModuleError::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {
+                return Err(never("C_Initialize", &error));
+            }
+            Err(error) => return Err(Restart::Later(format!("its module does not start: {}", described(&error)))),
+        }
+        let tokens = tokens(&link.module)
+            .map_err(|error| Restart::Later(format!("its module lists no tokens: {}", described(&error))))?;
+        let same = |info: &TokenInfo| {
+            info.label().trim_end() == self.config.token && info.serial_number().trim_end() == self.serial
+        };
+        match tokens.iter().find(|(_, info)| same(info)) {
+            Some((slot, _)) => {
+                link.slot = *slot;
+                Ok(())
+            }
+            None => {
+                Err(Restart::Later(format!("no token with this label and serial number {} is present", self.serial)))
+            }
+        }
+    }
+
+    /// Whether the token refused the PIN: it is not logged in to again.
+    pub(super) fn is_refused(&self) -> bool {
+        self.lock().refused
     }
 
     /// The label of the token.
     pub(super) fn label(&self) -> &str {
-        &self.label
+        &self.config.token
     }
 
     /// A new session that is logged in. Read-write, because some tokens know no other.
@@ -105,63 +151,73 @@ impl Token {
     /// # Errors
     /// [`HsmError::Pin`], or [`HsmError::Unavailable`] when the module gives no session.
     pub(super) fn session(&self) -> Result<Session, HsmError> {
-        let mut login = self.lock();
-        let session = self.open()?;
+        let mut link = self.lock();
+        let session = link.open()?;
         if !logged_in(&session)? {
-            self.log_in(&mut login)?;
+            self.log_in(&mut link)?;
         }
-        if login.anchor.is_none() {
-            login.anchor = Some(self.open()?);
+        if link.anchor.is_none() {
+            link.anchor = Some(link.open()?);
         }
         Ok(session)
     }
 
-    fn log_in(&self, login: &mut MutexGuard<'_, Login>) -> Result<(), HsmError> {
-        if login.refused {
+    fn log_in(&self, link: &mut Link) -> Result<(), HsmError> {
+        if link.refused {
             return Err(self.pin("the token refused the PIN before; put the PIN file right and restart".into()));
         }
         // A token that cannot describe itself does not stop us: openCryptoki 3.8.1 gives a date that does not parse.
-        if let Ok(info) = self.module.get_token_info(self.slot) {
+        if let Ok(info) = link.module.get_token_info(link.slot) {
             if info.user_pin_locked() {
-                login.refused = true;
+                link.refused = true;
                 return Err(self.pin("its user PIN is locked; the security officer must reset it".into()));
             }
             if info.user_pin_final_try() {
-                login.refused = true;
+                link.refused = true;
                 let reason =
                     "one try is left before the PIN locks, and it is not used; log in once with your vendor's tool";
                 return Err(self.pin(reason.into()));
             }
         }
-        let pin = pin::read(&self.pin_file).map_err(|error| self.pin(described(&error)))?;
-        let anchor = self.open()?;
+        let pin = pin::read(&self.config.pin_file)
+            .map_err(|error| HsmError::Setup { token: self.config.token.clone(), reason: described(&error) })?;
+        let anchor = link.open()?;
         match anchor.login(UserType::User, Some(&pin)) {
             Ok(()) | Err(ModuleError::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {
-                login.anchor = Some(anchor);
+                link.anchor = Some(anchor);
                 Ok(())
             }
             Err(ModuleError::Pkcs11(code, _)) if is_about_the_pin(code) => {
-                login.refused = true;
-                let file = self.pin_file.display();
+                link.refused = true;
+                let file = self.config.pin_file.display();
                 Err(self.pin(format!("it refused the PIN in {file} ({code:?}); it is not tried again")))
             }
             Err(source) => Err(HsmError::Unavailable { operation: "log in", source: Some(source) }),
         }
     }
 
+    fn pin(&self, reason: String) -> HsmError {
+        HsmError::Pin { token: self.config.token.clone(), reason }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link {
     fn open(&self) -> Result<Session, HsmError> {
         self.module
             .open_rw_session(self.slot)
             .map_err(|source| HsmError::Unavailable { operation: "open a session", source: Some(source) })
     }
+}
 
-    fn pin(&self, reason: String) -> HsmError {
-        HsmError::Pin { token: self.label.clone(), reason }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Login> {
-        self.login.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// The tokens that can describe themselves. A slot that cannot be asked is not ours; slot numbers change, labels do not.
+fn tokens(module: &Pkcs11) -> Result<Vec<(Slot, TokenInfo)>, ModuleError> {
+    let slots = module.get_slots_with_token()?.into_iter();
+    let described = slots.filter_map(|slot| module.get_token_info(slot).ok().map(|info| (slot, info)));
+    Ok(described.filter(|(_, info)| info.token_initialized()).collect())
 }
 
 fn logged_in(session: &Session) -> Result<bool, HsmError> {

@@ -71,6 +71,7 @@ impl SoftHsm {
             pin_file,
             threads: 2,
             deadline: Duration::from_secs(20),
+            give_up: Duration::from_secs(60),
         }
     }
 
