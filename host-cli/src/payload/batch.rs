@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     io::{self, IoSlice, IoSliceMut, Read, Write},
+    sync::{Mutex, PoisonError},
 };
 
 use eds_core::cipher::{
@@ -11,8 +12,8 @@ use eds_core::cipher::{
     geometry::{CHUNK, SEALED_CHUNK},
 };
 
-/// Chunks in a batch. 512 KiB stay in the second-level cache between reading, encrypting and writing.
-pub(super) const SLOTS: usize = 32;
+/// Chunks in a batch. 256 KiB stay in the second-level cache between reading, encrypting and writing.
+pub(super) const SLOTS: usize = 16;
 
 /// A buffer of [`SLOTS`] slots. Wiped on drop: it may hold plaintext.
 pub(super) struct Batch {
@@ -105,6 +106,21 @@ pub(super) fn write_all_at<'a>(file: &File, slices: impl Iterator<Item = &'a [u8
         offset += written as u64;
         Ok(written)
     })
+}
+
+/// A file that several threads write at positions, one at a time: the kernel would serialise them too, but by spinning.
+pub(super) struct Positioned<'a>(Mutex<&'a File>);
+
+impl<'a> Positioned<'a> {
+    pub(super) const fn new(file: &'a File) -> Self {
+        Self(Mutex::new(file))
+    }
+
+    /// Writes all of these slices, from `offset` on.
+    pub(super) fn write_all_at<'b>(&self, slices: impl Iterator<Item = &'b [u8]>, offset: u64) -> io::Result<()> {
+        let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        write_all_at(&file, slices, offset)
+    }
 }
 
 fn write_each<'a>(

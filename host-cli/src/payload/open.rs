@@ -20,7 +20,7 @@ use eds_core::{
 
 use super::{
     Error, Options, ReadSeek, Source, Target,
-    batch::{Batch, SLOTS, write_all, write_all_at},
+    batch::{Batch, Positioned, SLOTS, write_all, write_all_at},
 };
 
 /// A container whose start has been read: which key it needs, and whether it is the recorded one.
@@ -196,6 +196,7 @@ impl Unlocked<'_> {
     fn file_to_file(&self, geometry: Geometry, output: &File, options: &Options) -> Result<(), Error> {
         let Source::File(input) = self.source else { return Err(Error::NotSeekable) };
         let (opener, ciphertext) = (&self.opener, self.ciphertext);
+        let output = Positioned::new(output);
         let next = AtomicU64::new(0);
         let failed = AtomicBool::new(false);
         let batch_count = geometry.chunks().div_ceil(SLOTS as u64);
@@ -206,7 +207,7 @@ impl Unlocked<'_> {
             let bytes = batch.bytes_mut(length);
             input.read_exact_at(bytes, ciphertext + offset).map_err(of_reading)?;
             open_each(opener, first, bytes)?;
-            write_all_at(output, batch.plain(length), first * CHUNK as u64).map_err(Error::Write)
+            output.write_all_at(batch.plain(length), first * CHUNK as u64).map_err(Error::Write)
         };
         let worker = || {
             let mut batch = Batch::with_slots(usize::try_from(geometry.chunks()).unwrap_or(SLOTS));

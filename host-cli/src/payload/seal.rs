@@ -6,6 +6,7 @@
 use std::{
     fs::File,
     io::{Read, Write},
+    iter,
     os::unix::fs::FileExt as _,
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
@@ -22,7 +23,7 @@ use eds_core::{
 
 use super::{
     Error, Options, Target,
-    batch::{Batch, SLOTS},
+    batch::{Batch, Positioned, SLOTS},
 };
 
 /// Encrypts all of `input` into a container with this header.
@@ -89,10 +90,11 @@ fn into_file<R: Read + Send + ?Sized>(
     }
     file.write_all_at(opening, 0).map_err(Error::Write)?;
     let ciphertext = (opening.len() - Start::LEN) as u64;
+    let output = Positioned::new(file);
     let put = |work: Work, batch: &mut Batch| {
         let offset = ciphertext + geometry::sealed_offset(work.first);
         let length = work.seal(sealer, batch)?;
-        file.write_all_at(batch.bytes(length), offset).map_err(Error::Write)
+        output.write_all_at(iter::once(batch.bytes(length)), offset).map_err(Error::Write)
     };
 
     // A small input is done before a thread would have started.
