@@ -8,6 +8,8 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
 };
 
 use sha2::{Digest, Sha256};
@@ -231,16 +233,27 @@ pub(super) fn open(options: &Options, mut disk: Box<dyn Disk>) -> Result<Parts, 
     Ok(Parts { writer, shared, notes, lock, opened, recovery })
 }
 
+/// Takes the lock of the log. It may be held for a moment more by a server that is just ending, or by a child of this
+/// process between its fork and its exec, so it is asked for again for a short while.
 fn lock(directory: &Path) -> Result<fs::File, OpenError> {
     let path = directory.join("lock");
     let file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(|source| OpenError::Io { path: path.clone(), source })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse(directory.to_owned())),
-        Err(fs::TryLockError::Error(source)) => Err(OpenError::Io { path, source }),
+    let since = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if since.elapsed() < LOCK_PATIENCE => thread::sleep(LOCK_PAUSE),
+            Err(fs::TryLockError::WouldBlock) => return Err(OpenError::InUse(directory.to_owned())),
+            Err(fs::TryLockError::Error(source)) => return Err(OpenError::Io { path, source }),
+        }
     }
 }
+
+/// How long the lock is asked for.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+/// The pause between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Checkpoints are of this log, in order, and the last one is signed by the node's key. (That their heads fit is checked
 /// while the entries are read, so that an altered one is found without its signature.)
