@@ -18,6 +18,7 @@ use crate::{
 
 /// The size of the file: 500 MiB.
 const BYTES: usize = 500 * 1024 * 1024;
+const BLOCK: usize = 100 * 1024;
 const ROUNDS: usize = 7;
 
 /// What each program cost in each round.
@@ -108,8 +109,9 @@ impl Costs {
 
 fn write_sample(path: &Path) -> Outcome {
     let mut file = File::create(path).during(path.display())?;
-    let block = sample::bytes("500 MB", BYTES / 50);
-    for _ in 0..50 {
+    // A small block: the memory that this process ever held counts as the memory of the programs that it starts.
+    let block = sample::bytes("500 MB", BLOCK);
+    for _ in 0..BYTES / BLOCK {
         file.write_all(&block)?;
     }
     Ok(())
