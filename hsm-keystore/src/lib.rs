@@ -9,7 +9,7 @@
 //! - [`store`]: wrapped shares and authenticated access lists, in SQLite;
 //! - [`node`]: all of them together, and the checks before a node serves;
 //! - [`server`]: TLS, connections and limits;
-//! - [`config`], [`identity`]: the files of a node; [`ceremony`]: making a node.
+//! - [`config`], [`identity`]: the files of a node; [`ceremony`]: making a node; [`recovery`]: backup and restore.
 //!
 //! What is assumed of an adversary: who steals the disk has no share without the token; who writes the database can
 //! neither read a share, nor change who may read it; who sees the network sees traffic; who has another certificate has
@@ -26,5 +26,6 @@ pub mod hsm;
 pub mod identity;
 pub mod node;
 pub mod policy;
+pub mod recovery;
 pub mod server;
 pub mod store;

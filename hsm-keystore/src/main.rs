@@ -1,4 +1,4 @@
-//! `eds-keystored`: makes a node, checks it, runs it.
+//! `eds-keystored`: makes a node, checks it, runs it, backs it up.
 //!
 //! Data goes to standard output, the log to standard error (`EDS_LOG` chooses what, as in `EDS_LOG=debug`). Exit status:
 //! 0 done, 1 refused or failed, 2 wrong use, 3 the token refused the PIN (a supervisor must not try again: each start uses
@@ -7,7 +7,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -30,7 +30,9 @@ use eds_keystore::{
         self_test::{Check, described},
     },
     node::{SystemClock, startup},
+    recovery,
     server::{Server, tls},
+    store::backup::Contents,
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getpid, kill_process, set_dumpable_behavior, setrlimit};
 use tokio::{
@@ -64,6 +66,24 @@ enum Command {
     Audit {
         #[command(subcommand)]
         command: AuditCommand,
+    },
+    /// Writes a backup of the database to a new file; the node may serve meanwhile.
+    Backup {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The new file.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Makes the database, which must not exist, from a backup of this node.
+    Restore {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The backup.
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
     },
     /// Runs the node, if every check holds.
     Serve {
@@ -133,6 +153,10 @@ fn main() -> ExitCode {
         Command::Init { config } => load(config).and_then(|config| init(&config)).map_err(Failure::from),
         Command::Check { config } => load(config).and_then(|config| check(&config)).map_err(Failure::from),
         Command::Audit { command } => audit(command).map_err(Failure::from),
+        Command::Backup { config, to } => load(config).and_then(|config| back_up(&config, to)).map_err(Failure::from),
+        Command::Restore { config, from } => {
+            load(config).and_then(|config| restore(&config, from)).map_err(Failure::from)
+        }
         Command::Serve { config } => load(config).map_err(Failure::from).and_then(|config| serve(&config)),
     };
     match done {
@@ -224,6 +248,35 @@ fn audit(command: &AuditCommand) -> Result<(), String> {
             print(&format!("{entries} entries delivered\n"))
         }
     }
+}
+
+fn back_up(config: &Config, to: &Path) -> Result<(), String> {
+    let contents = recovery::back_up(config, to).map_err(told)?;
+    print(&format!("backup {}: {}\n", to.display(), described_backup(&contents)))
+}
+
+fn restore(config: &Config, from: &Path) -> Result<(), String> {
+    let contents = recovery::restore(config, from).map_err(told)?;
+    print(&format!("database {} from {}: {}\n", config.store.display(), from.display(), described_backup(&contents)))?;
+    eprintln!(
+        "warning: what changed on this node after {} is lost: keys registered since are not here, access that was \
+         revoked since is granted here again, keys deleted since are back. Before this node serves, see \
+         docs/keystore.md, \"After a restore\".",
+        contents.last_change.as_deref().unwrap_or("the backup")
+    );
+    Ok(())
+}
+
+fn described_backup(contents: &Contents) -> String {
+    format!(
+        "node {}, {} keys in {} registrations, last change {}, schema {}\nSHA-256 {}",
+        contents.origin.node,
+        contents.keys,
+        contents.registrations,
+        contents.last_change.as_deref().unwrap_or("none"),
+        contents.schema,
+        hex::encode(&contents.digest)
+    )
 }
 
 fn tls_check(config: &Config) -> Check {

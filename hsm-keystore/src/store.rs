@@ -7,16 +7,25 @@
 //! The store decides nothing about permissions; it keeps the rules of a key's life (pending, active, tombstone), which
 //! must hold under concurrent calls.
 
+pub mod backup;
+mod life;
 pub mod memory;
 pub mod sqlite;
+
+use std::{error::Error, path::Path, sync::Arc};
 
 use eds_core::{
     api::KeyState,
     ids::{Epoch, KeyId, NodeId},
 };
 
+use self::sqlite::SqliteStore;
+
 /// The SHA-256 digest of a registrant, as `eds_core::registrant` computes it.
 pub type RegistrantDigest = [u8; 32];
+
+/// The `CKA_ID` of a KEK.
+pub type KekId = [u8; 16];
 
 /// What a database was made for; written once, by `eds-keystored init`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -164,12 +173,31 @@ pub trait ShareStore: Send + Sync {
     /// [`StoreError`].
     fn delete(&self, keys: &[(KeyId, StoredAccess)], at: u64) -> Result<Vec<Changed>, StoreError>;
 
-    /// Puts another record, with its manifest, in the place of one that is still the one that the caller saw. For
+    /// Puts other access lists in the place of those that the caller saw: compare and swap, each key for itself.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn change_access(&self, changes: &[AccessChange], at: u64) -> Result<Vec<Changed>, StoreError>;
+
+    /// Puts other records, with their manifests, in the place of those that the caller saw, each key for itself. For
     /// re-wrapping under a new KEK, and for refreshed shares.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn replace(&self, key: KeyId, seen: &[u8], new: &Replacement, at: u64) -> Result<Changed, StoreError>;
+    fn replace(&self, replacements: &[Replacement], at: u64) -> Result<Vec<Changed>, StoreError>;
+
+    /// The next keys, in the order of their ids, whose records are wrapped by this KEK: for re-wrapping, step by step.
+    /// A KEK that wraps nothing gives none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn wrapped_by(&self, kek: &KekId, after: Option<KeyId>, limit: usize) -> Result<Vec<KeyId>, StoreError>;
+
+    /// How many records are wrapped by this KEK. Its cost grows with that number: for officers, not for requests.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn count_wrapped_by(&self, kek: &KekId) -> Result<u64, StoreError>;
 
     /// Whether the store answers.
     ///
@@ -178,21 +206,36 @@ pub trait ShareStore: Send + Sync {
     fn ping(&self) -> Result<(), StoreError>;
 }
 
-/// What [`ShareStore::replace`] puts in place.
+/// Another access list for one key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AccessChange {
+    /// The key.
+    pub key: KeyId,
+    /// The list that the caller saw.
+    pub seen: StoredAccess,
+    /// The list to be put in its place.
+    pub new: StoredAccess,
+}
+
+/// Another record for one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Replacement {
-    /// The generation of the share.
+    /// The key.
+    pub key: KeyId,
+    /// The record that the caller saw.
+    pub seen: Vec<u8>,
+    /// The generation of the new share.
     pub epoch: Epoch,
-    /// The manifest.
+    /// Its manifest.
     pub manifest: Vec<u8>,
-    /// Its digest.
+    /// The digest of its manifest.
     pub manifest_digest: [u8; 32],
-    /// The wrapped share.
+    /// The new share, wrapped.
     pub record: Vec<u8>,
 }
 
 /// The store cannot be used, or did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The database did not do it.
@@ -200,9 +243,11 @@ pub enum StoreError {
     Database {
         /// Which.
         database: String,
+        /// Whether the same call may work later without anybody doing anything.
+        may_pass: bool,
         /// What it said.
         #[source]
-        source: rusqlite::Error,
+        source: Arc<dyn Error + Send + Sync>,
     },
     /// The database is not what it must be.
     #[error("the database {database}: {reason}")]
@@ -217,15 +262,29 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same call may work later without anybody doing anything.
     pub fn may_pass(&self) -> bool {
-        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
-        match self {
-            Self::Database { source: rusqlite::Error::SqliteFailure(error, _), .. } => {
-                matches!(error.code, DatabaseBusy | DatabaseLocked)
-            }
-            _ => false,
-        }
+        matches!(self, Self::Database { may_pass: true, .. })
     }
 }
+
+/// Opens the store of a node. One of an older schema is migrated, after a copy of it was put beside it; `only_look` leaves
+/// it as it is.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn open(file: &Path, only_look: bool) -> Result<(Arc<dyn ShareStore>, String), StoreError> {
+    let store = if only_look { SqliteStore::open_as_it_is(file)? } else { SqliteStore::open(file)? };
+    let mut description = format!("{}, schema {}", file.display(), store.schema()?);
+    if store.schema()? < SCHEMA {
+        description += &format!("; `serve` makes a copy beside it and migrates it to {SCHEMA}");
+    }
+    Ok((Arc::new(store), description))
+}
+
+/// The schema version that this release writes.
+pub const SCHEMA: u32 = sqlite::schema::VERSION;
+
+/// Where the id of the KEK stands in every record, whatever its suite (docs/keystore.md, "Stored bytes").
+const KEK_IN_RECORD: std::ops::Range<usize> = 3..19;
 
 #[cfg(test)]
 mod tests;

@@ -239,6 +239,19 @@ impl Node {
         if ran { self.start() } else { Ok(()) }
     }
 
+    /// Runs `eds-keystored COMMAND --config …` for this node, with more arguments after it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn command<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(&self, command: &str, more: I) -> Outcome<user::Run> {
+        user::run(self.program()?.arg(command).arg("--config").arg(self.config()).args(more))
+    }
+
+    /// The node's database.
+    pub fn database(&self) -> PathBuf {
+        self.folder.join("store.sqlite")
+    }
+
     /// The URL that the cluster directory has for the node.
     pub fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.relay.as_ref().map_or(self.port, Relay::port))

@@ -21,7 +21,7 @@ use crate::{
     },
     identity::Identity,
     node::{Clock, Node, SystemClock},
-    store::{ShareStore, sqlite::SqliteStore},
+    store,
 };
 
 /// What was found, and the node if nothing is wrong.
@@ -43,7 +43,7 @@ pub fn start(config: &Config) -> Startup {
     Startup { checks, node: node.filter(|_| holds), pin_refused }
 }
 
-/// The checks of a start, also while a server has the audit log of the node open.
+/// The checks of a start, also while a server has the audit log of the node open. Nothing is changed.
 pub fn check(config: &Config) -> Vec<Check> {
     let mut checks = Vec::new();
     drop(assemble(config, &mut checks, &mut false, true));
@@ -60,8 +60,8 @@ fn assemble(config: &Config, checks: &mut Vec<Check>, pin_refused: &mut bool, be
     if let Some(hsm) = &hsm {
         checks.extend(operations(hsm));
     }
-    let store = taken(checks, "database", SqliteStore::open(&config.store), |_| config.store.display().to_string());
-    let (identity, hsm, store) = (identity?, hsm?, store?);
+    let store = taken(checks, "database", store::open(&config.store, beside_server), |(_, found)| found.clone());
+    let (identity, hsm, (store, _)) = (identity?, hsm?, store?);
     checks.push(Check::of(
         "transport key of the identity file",
         hsm.transport_key() == identity.transport_key,
@@ -86,7 +86,7 @@ fn assemble(config: &Config, checks: &mut Vec<Check>, pin_refused: &mut bool, be
     }
     let directory = directory?;
     let number = entry(&directory, &identity, checks)?;
-    let (hsm, store, clock) = (Arc::new(hsm), Arc::new(store), Arc::new(SystemClock));
+    let (hsm, store, clock) = (Arc::new(hsm), store, Arc::new(SystemClock));
     Some(Node::new(identity.node, number, directory, hsm, store, clock, Arc::new(audit?)))
 }
 

@@ -8,8 +8,9 @@ use std::{
 use eds_core::{api::KeyState, ids::KeyId};
 
 use crate::store::{
-    Changed, NewKey, Origin, Registered, RegistrantDigest, Registration, Replacement, ShareStore, StoreError,
-    StoredAccess, StoredBody, StoredKey,
+    AccessChange, Changed, KEK_IN_RECORD, KekId, NewKey, Origin, Registered, RegistrantDigest, Registration,
+    Replacement, ShareStore, StoreError, StoredAccess, StoredBody, StoredKey,
+    life::{may_alter, may_move},
 };
 
 /// Keeps everything in a map.
@@ -22,6 +23,16 @@ pub struct MemoryStore {
 struct Held {
     keys: HashMap<KeyId, StoredKey>,
     registrations: HashMap<(RegistrantDigest, [u8; 16]), Content>,
+}
+
+impl Held {
+    fn wrapped_by(&self, kek: &KekId) -> impl Iterator<Item = KeyId> {
+        let kek = *kek;
+        let wraps = move |stored: &&StoredKey| {
+            stored.body.as_ref().and_then(|body| body.record.get(KEK_IN_RECORD)).is_some_and(|named| named == kek)
+        };
+        self.keys.values().filter(wraps).map(|stored| stored.key)
+    }
 }
 
 /// The content digest of a registration and its keys.
@@ -39,21 +50,42 @@ impl MemoryStore {
 
     fn change(&self, keys: &[KeyId], by: &RegistrantDigest, to: KeyState) -> Vec<Changed> {
         let mut held = self.held();
-        keys.iter()
-            .map(|key| match held.keys.get_mut(key) {
-                None => Changed::Missing,
-                Some(stored) if stored.registrant != *by => Changed::NotRegistrant,
-                Some(stored) if stored.state == to => Changed::Done(to),
-                Some(stored) if stored.state == KeyState::Pending => {
-                    stored.state = to;
-                    if to == KeyState::Tombstone {
-                        stored.body = None;
-                    }
-                    Changed::Done(to)
+        let move_one = |key| {
+            let found = held.keys.get_mut(key);
+            if let Err(answer) = may_move(found.as_ref().map(|stored| (stored.state, stored.registrant)), by, to) {
+                return answer;
+            }
+            if let Some(stored) = found {
+                stored.state = to;
+                if to == KeyState::Tombstone {
+                    stored.body = None;
                 }
-                Some(stored) => Changed::Refused(stored.state),
-            })
-            .collect()
+            }
+            Changed::Done(to)
+        };
+        keys.iter().map(move_one).collect()
+    }
+
+    /// Alters keys whose body is still as it was seen.
+    fn alter<T>(
+        &self,
+        changes: &[T],
+        key: impl Fn(&T) -> KeyId,
+        as_seen: impl Fn(&T, &StoredBody) -> bool,
+        alter: impl Fn(&T, &mut StoredKey),
+    ) -> Vec<Changed> {
+        let mut held = self.held();
+        let alter_one = |change| {
+            let found = held.keys.get_mut(&key(change));
+            let same = found.as_ref().and_then(|stored| stored.body.as_ref()).is_some_and(|body| as_seen(change, body));
+            if let Err(answer) = may_alter(found.as_ref().map(|stored| stored.state), same) {
+                return answer;
+            }
+            let Some(stored) = found else { return Changed::Missing };
+            alter(change, stored);
+            Changed::Done(stored.state)
+        };
+        changes.iter().map(alter_one).collect()
     }
 }
 
@@ -113,34 +145,48 @@ impl ShareStore for MemoryStore {
     }
 
     fn delete(&self, keys: &[(KeyId, StoredAccess)], _at: u64) -> Result<Vec<Changed>, StoreError> {
-        let mut held = self.held();
-        let delete = |(key, seen): &(KeyId, StoredAccess)| match held.keys.get_mut(key) {
-            None => Changed::Missing,
-            Some(stored) => match &stored.body {
-                None => Changed::Refused(KeyState::Tombstone),
-                Some(body) if body.access != *seen => Changed::Stale,
-                Some(_) => {
-                    stored.state = KeyState::Tombstone;
-                    stored.body = None;
-                    Changed::Done(KeyState::Tombstone)
-                }
+        Ok(self.alter(
+            keys,
+            |(key, _)| *key,
+            |(_, seen), body| body.access == *seen,
+            |_, stored| {
+                stored.state = KeyState::Tombstone;
+                stored.body = None;
             },
-        };
-        Ok(keys.iter().map(delete).collect())
+        ))
     }
 
-    fn replace(&self, key: KeyId, seen: &[u8], new: &Replacement, _at: u64) -> Result<Changed, StoreError> {
-        let mut held = self.held();
-        let Some(stored) = held.keys.get_mut(&key) else { return Ok(Changed::Missing) };
-        let Some(body) = &mut stored.body else { return Ok(Changed::Refused(KeyState::Tombstone)) };
-        if body.record != seen {
-            return Ok(Changed::Stale);
-        }
-        stored.manifest_digest = new.manifest_digest;
-        body.epoch = new.epoch;
-        body.manifest.clone_from(&new.manifest);
-        body.record.clone_from(&new.record);
-        Ok(Changed::Done(stored.state))
+    fn change_access(&self, changes: &[AccessChange], _at: u64) -> Result<Vec<Changed>, StoreError> {
+        let put = |change: &AccessChange, stored: &mut StoredKey| {
+            if let Some(body) = &mut stored.body {
+                body.access = change.new.clone();
+            }
+        };
+        Ok(self.alter(changes, |change| change.key, |change, body| body.access == change.seen, put))
+    }
+
+    fn replace(&self, replacements: &[Replacement], _at: u64) -> Result<Vec<Changed>, StoreError> {
+        let put = |new: &Replacement, stored: &mut StoredKey| {
+            stored.manifest_digest = new.manifest_digest;
+            if let Some(body) = &mut stored.body {
+                body.epoch = new.epoch;
+                body.manifest.clone_from(&new.manifest);
+                body.record.clone_from(&new.record);
+            }
+        };
+        Ok(self.alter(replacements, |new| new.key, |new, body| body.record == new.seen, put))
+    }
+
+    fn wrapped_by(&self, kek: &KekId, after: Option<KeyId>, limit: usize) -> Result<Vec<KeyId>, StoreError> {
+        let held = self.held();
+        let mut keys: Vec<KeyId> = held.wrapped_by(kek).filter(|key| after.is_none_or(|after| *key > after)).collect();
+        keys.sort_unstable();
+        keys.truncate(limit);
+        Ok(keys)
+    }
+
+    fn count_wrapped_by(&self, kek: &KekId) -> Result<u64, StoreError> {
+        Ok(self.held().wrapped_by(kek).count() as u64)
     }
 
     fn ping(&self) -> Result<(), StoreError> {

@@ -1,16 +1,17 @@
 //! A [`ShareStore`] in one SQLite file, for one server process.
 //!
-//! Write-ahead log with `synchronous = FULL`: a commit is on the disk before the call returns. One connection writes,
-//! a few read beside it. `secure_delete` overwrites what is wiped. The file is made with mode 0600; a file of a newer
-//! schema, or of another program, is refused.
+//! Write-ahead log with `synchronous = FULL`: a commit is on the disk before the call returns. One connection writes, for
+//! all callers that wait together ([`commit`]); a few read beside it. `secure_delete` overwrites what is wiped. The file is
+//! made with mode 0600; a file of another program, or of a newer schema, is refused, one of an older schema is migrated.
 
-mod schema;
+mod commit;
+pub(super) mod copy;
+pub(super) mod schema;
+mod statements;
 
 use std::{
-    fs::OpenOptions,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -18,11 +19,13 @@ use eds_core::{
     api::KeyState,
     ids::{Epoch, KeyId, NodeId},
 };
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, named_params, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, named_params, params};
 
+use self::commit::Writer;
 use crate::store::{
-    Changed, NewKey, Origin, Registered, RegistrantDigest, Registration, Replacement, ShareStore, StoreError,
-    StoredAccess, StoredBody, StoredKey,
+    AccessChange, Changed, KekId, NewKey, Origin, Registered, RegistrantDigest, Registration, Replacement, ShareStore,
+    StoreError, StoredAccess, StoredBody, StoredKey,
+    life::{may_alter, may_move},
 };
 
 /// How long a call waits for another process (a backup) to let go of the database.
@@ -31,61 +34,62 @@ const BUSY: Duration = Duration::from_secs(5);
 /// One SQLite file.
 pub struct SqliteStore {
     file: PathBuf,
-    writer: Mutex<Connection>,
+    writer: Writer,
     /// Connections that are not in use. As many as were ever in use at once.
     readers: Mutex<Vec<Connection>>,
 }
 
 impl SqliteStore {
-    /// Makes a new database file, which must not exist.
+    /// Makes a new database file, which must not exist: whole or not at all.
     ///
     /// # Errors
     /// [`StoreError::Setup`] when the file exists or its directory does not, [`StoreError::Database`].
     pub fn create(file: &Path, origin: &Origin) -> Result<Self, StoreError> {
-        // SQLite gives its log files the mode of the database.
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(file)
-            .map_err(|error| setup(file, format!("cannot be made ({error}); nothing was changed")))?;
-        let store = Self::connect(file)?;
-        let in_database = |source| failed(file, source);
-        let mut writer = store.writer();
-        let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(in_database)?;
-        schema::create(&transaction).map_err(in_database)?;
-        transaction
-            .execute(
-                "INSERT INTO origin (only, node, canary, policy_canary) VALUES (1, ?1, ?2, ?3)",
-                params![origin.node.as_bytes(), origin.canary, origin.policy_canary],
-            )
-            .map_err(in_database)?;
-        transaction.commit().map_err(in_database)?;
-        drop(writer);
-        Ok(store)
+        copy::publish(file, |draft| {
+            let make = || {
+                let mut connection = raw_connection(draft)?;
+                let in_database = |source| failed(file, source);
+                let transaction = connection.transaction().map_err(in_database)?;
+                let (node, canary, policy) = (origin.node.as_bytes(), &origin.canary, &origin.policy_canary);
+                schema::create(&transaction)
+                    .and_then(|()| transaction.execute(statements::INSERT_ORIGIN, params![node, canary, policy]))
+                    .and_then(|_| transaction.commit())
+                    .map_err(in_database)
+            };
+            make()
+        })?;
+        Self::open(file)
     }
 
-    /// Opens a database file that [`SqliteStore::create`] made.
+    /// Opens a database file that [`SqliteStore::create`] made. One of an older schema is migrated, in one transaction,
+    /// after a copy of it was put beside it.
     ///
     /// # Errors
-    /// [`StoreError::Setup`] when there is no such file, or it is not such a database or of another schema version;
+    /// [`StoreError::Setup`] when there is no such file, or it is not such a database or of a newer schema version;
     /// [`StoreError::Database`].
     pub fn open(file: &Path) -> Result<Self, StoreError> {
-        if !file.exists() {
-            return Err(setup(file, "does not exist; `eds-keystored init` makes it".into()));
-        }
-        let store = Self::connect(file)?;
-        schema::check(&store.writer()).map_err(|reason| setup(file, reason))?;
-        Ok(store)
+        schema::migrate(file, &mut existing(file)?)?;
+        let writer = Writer::new(connection(file)?);
+        Ok(Self { file: file.to_owned(), writer, readers: Mutex::default() })
     }
 
-    fn connect(file: &Path) -> Result<Self, StoreError> {
-        let writer = connection(file)?;
-        Ok(Self { file: file.to_owned(), writer: Mutex::new(writer), readers: Mutex::default() })
+    /// Opens a database file for a look: one of an older schema is left as it is. Only [`ShareStore::origin`] and
+    /// [`ShareStore::ping`] are sure to work then.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub fn open_as_it_is(file: &Path) -> Result<Self, StoreError> {
+        let connection = existing(file)?;
+        schema::version(&connection).map_err(|reason| setup(file, reason))?;
+        Ok(Self { file: file.to_owned(), writer: Writer::new(connection), readers: Mutex::default() })
     }
 
-    fn writer(&self) -> MutexGuard<'_, Connection> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The schema version of the file.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn schema(&self) -> Result<u32, StoreError> {
+        self.reading(|reader| reader.pragma_query_value(None, "user_version", |row| row.get(0)))
     }
 
     fn reading<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
@@ -99,84 +103,95 @@ impl SqliteStore {
         Ok(result)
     }
 
-    /// Runs `write` in one transaction, which is durable when this returns.
-    fn writing<T>(&self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let mut writer = self.writer();
-        let run = |writer: &mut Connection| {
-            let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let result = write(&transaction)?;
-            transaction.commit()?;
-            Ok(result)
-        };
-        run(&mut writer).map_err(|source| failed(&self.file, source))
+    /// Runs `write` in a transaction, which is durable when this returns.
+    fn writing<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.writer.write(write).map_err(|source| failed_shared(&self.file, source))
     }
 
     fn change(&self, keys: &[KeyId], by: &RegistrantDigest, to: KeyState, at: u64) -> Result<Vec<Changed>, StoreError> {
-        self.writing(|transaction| {
-            let mut current = transaction.prepare_cached("SELECT state, registrant FROM keys WHERE id = ?1")?;
-            keys.iter()
-                .map(|key| {
-                    let found = current
-                        .query_row([key.as_bytes()], |row| Ok((state(row, 0)?, row.get::<_, [u8; 32]>(1)?)))
-                        .optional()?;
-                    Ok(match found {
-                        None => Changed::Missing,
-                        Some((_, registrant)) if registrant != *by => Changed::NotRegistrant,
-                        Some((state, _)) if state == to => Changed::Done(to),
-                        Some((KeyState::Pending, _)) => {
-                            match to {
-                                KeyState::Tombstone => bury(transaction, key, at)?,
-                                _ => {
-                                    transaction
-                                        .prepare_cached("UPDATE keys SET state = ?2, changed = ?3 WHERE id = ?1")?
-                                        .execute(params![key.as_bytes(), code(to), seconds(at)])?;
-                                }
-                            }
-                            Changed::Done(to)
-                        }
-                        Some((state, _)) => Changed::Refused(state),
+        let (keys, by) = (keys.to_vec(), *by);
+        self.writing(move |transaction| {
+            let mut current = transaction.prepare_cached(statements::STATE_AND_REGISTRANT)?;
+            let mut set = transaction.prepare_cached(statements::SET_STATE)?;
+            let mut move_one = |key: &KeyId| {
+                let found = current
+                    .query_row([key.as_bytes()], |row| Ok((state(row, 0)?, row.get::<_, [u8; 32]>(1)?)))
+                    .optional()?;
+                if let Err(answer) = may_move(found, &by, to) {
+                    return Ok(answer);
+                }
+                match to {
+                    KeyState::Tombstone => bury(transaction, key, at)?,
+                    _ => drop(set.execute(params![key.as_bytes(), code(to), seconds(at)])?),
+                }
+                Ok(Changed::Done(to))
+            };
+            keys.iter().map(&mut move_one).collect()
+        })
+    }
+
+    /// Alters keys that are still as the caller saw them. `same` selects the state, and whether that is so.
+    fn alter<T: Send + 'static>(
+        &self,
+        changes: Vec<T>,
+        same: &'static str,
+        seen: impl Fn(&T) -> (KeyId, Vec<&[u8]>) + Send + 'static,
+        alter: impl Fn(&Connection, &T) -> rusqlite::Result<()> + Send + 'static,
+        to: Option<KeyState>,
+    ) -> Result<Vec<Changed>, StoreError> {
+        self.writing(move |transaction| {
+            let mut current = transaction.prepare_cached(same)?;
+            let mut alter_one = |change: &T| {
+                let (key, seen) = seen(change);
+                let parameters = std::iter::once(key.as_bytes().as_slice()).chain(seen);
+                let found = current
+                    .query_row(rusqlite::params_from_iter(parameters), |row| {
+                        // What was wiped equals nothing that was seen.
+                        Ok((state(row, 0)?, row.get(1)?))
                     })
-                })
-                .collect()
+                    .optional()?;
+                match may_alter(found.map(|(state, _)| state), found.is_some_and(|(_, same)| same)) {
+                    Err(answer) => Ok(answer),
+                    Ok(state) => alter(transaction, change).map(|()| Changed::Done(to.unwrap_or(state))),
+                }
+            };
+            changes.iter().map(&mut alter_one).collect()
         })
     }
 }
 
 impl ShareStore for SqliteStore {
     fn origin(&self) -> Result<Origin, StoreError> {
-        self.reading(|reader| {
-            reader.query_row("SELECT node, canary, policy_canary FROM origin", [], |row| {
-                Ok(Origin { node: NodeId::from_bytes(row.get(0)?), canary: row.get(1)?, policy_canary: row.get(2)? })
-            })
-        })
+        self.reading(read_origin)
     }
 
     fn register(&self, registration: &Registration, keys: &[NewKey]) -> Result<Registered, StoreError> {
-        self.writing(|transaction| {
+        let (registration, keys) = (registration.clone(), keys.to_vec());
+        self.writing(move |transaction| {
             let before = transaction
-                .prepare_cached("SELECT number, content FROM registrations WHERE registrant = ?1 AND id = ?2")?
-                .query_row(params![registration.registrant, registration.id], |row| {
-                    Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 32]>(1)?))
-                })
+                .prepare_cached(statements::REGISTRATION)?
+                .query_row(params![registration.registrant, registration.id], |row| row.get::<_, [u8; 32]>(0))
                 .optional()?;
+            let mut current = transaction.prepare_cached(statements::STATE)?;
             match before {
-                Some((_, content)) if content != registration.content => return Ok(Registered::IdTaken),
+                Some(content) if content != registration.content => return Ok(Registered::IdTaken),
                 Some(_) => {
-                    let mut current = transaction.prepare_cached("SELECT state FROM keys WHERE id = ?1")?;
                     let states = keys.iter().map(|new| current.query_row([new.key.as_bytes()], |row| state(row, 0)));
                     return Ok(Registered::Before(states.collect::<Result<_, _>>()?));
                 }
                 None => {}
             }
-            let mut current = transaction.prepare_cached("SELECT state FROM keys WHERE id = ?1")?;
-            for new in keys {
+            for new in &keys {
                 match current.query_row([new.key.as_bytes()], |row| state(row, 0)).optional()? {
                     Some(KeyState::Tombstone) => return Ok(Registered::KeyDeleted(new.key)),
                     Some(_) => return Ok(Registered::KeyExists(new.key)),
                     None => {}
                 }
             }
-            insert(transaction, registration, keys)?;
+            insert(transaction, &registration, &keys)?;
             Ok(Registered::Stored)
         })
     }
@@ -185,10 +200,7 @@ impl ShareStore for SqliteStore {
         self.reading(|reader| {
             // One snapshot for the whole batch.
             let snapshot = reader.unchecked_transaction()?;
-            let mut select = snapshot.prepare_cached(
-                "SELECT state, registrant, manifest_digest, epoch, manifest, record, access, access_mac \
-                 FROM keys WHERE id = ?1",
-            )?;
+            let mut select = snapshot.prepare_cached(statements::KEY)?;
             keys.iter().map(|key| select.query_row([key.as_bytes()], |row| stored(*key, row)).optional()).collect()
         })
     }
@@ -202,98 +214,95 @@ impl ShareStore for SqliteStore {
     }
 
     fn delete(&self, keys: &[(KeyId, StoredAccess)], at: u64) -> Result<Vec<Changed>, StoreError> {
-        self.writing(|transaction| {
-            let mut current = transaction.prepare_cached("SELECT state, access, access_mac FROM keys WHERE id = ?1")?;
-            keys.iter()
-                .map(|(key, seen)| {
-                    let found = current
-                        .query_row([key.as_bytes()], |row| {
-                            Ok((state(row, 0)?, row.get::<_, Option<Vec<u8>>>(1)?, row.get::<_, Option<Vec<u8>>>(2)?))
-                        })
-                        .optional()?;
-                    Ok(match found {
-                        None => Changed::Missing,
-                        Some((KeyState::Tombstone, _, _)) => Changed::Refused(KeyState::Tombstone),
-                        Some((_, Some(list), Some(mac))) if list == seen.list && mac == seen.mac => {
-                            bury(transaction, key, at)?;
-                            Changed::Done(KeyState::Tombstone)
-                        }
-                        Some(_) => Changed::Stale,
-                    })
-                })
-                .collect()
+        self.alter(
+            keys.to_vec(),
+            statements::STATE_AND_ACCESS,
+            |(key, seen)| (*key, vec![&seen.list, &seen.mac]),
+            move |transaction, (key, _)| bury(transaction, key, at),
+            Some(KeyState::Tombstone),
+        )
+    }
+
+    fn change_access(&self, changes: &[AccessChange], at: u64) -> Result<Vec<Changed>, StoreError> {
+        self.alter(
+            changes.to_vec(),
+            statements::STATE_AND_ACCESS,
+            |change| (change.key, vec![&change.seen.list, &change.seen.mac]),
+            move |transaction, AccessChange { key, new, .. }| {
+                let mut set = transaction.prepare_cached(statements::SET_ACCESS)?;
+                set.execute(params![key.as_bytes(), new.list, new.mac, seconds(at)]).map(drop)
+            },
+            None,
+        )
+    }
+
+    fn replace(&self, replacements: &[Replacement], at: u64) -> Result<Vec<Changed>, StoreError> {
+        self.alter(
+            replacements.to_vec(),
+            statements::STATE_AND_RECORD,
+            |new| (new.key, vec![&new.seen]),
+            move |transaction, Replacement { key, epoch, manifest, manifest_digest, record, .. }| {
+                let mut set = transaction.prepare_cached(statements::SET_RECORD)?;
+                let values = params![key.as_bytes(), epoch.value(), manifest, manifest_digest, record, seconds(at)];
+                set.execute(values).map(drop)
+            },
+            None,
+        )
+    }
+
+    fn wrapped_by(&self, kek: &KekId, after: Option<KeyId>, limit: usize) -> Result<Vec<KeyId>, StoreError> {
+        // The empty blob comes before every id.
+        let after = after.map(|key| key.as_bytes().to_vec()).unwrap_or_default();
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.reading(|reader| {
+            let mut select = reader.prepare_cached(statements::WRAPPED_BY)?;
+            select.query_map(params![kek, after, limit], |row| row.get(0).map(KeyId::from_bytes))?.collect()
         })
     }
 
-    fn replace(&self, key: KeyId, seen: &[u8], new: &Replacement, at: u64) -> Result<Changed, StoreError> {
-        self.writing(|transaction| {
-            let found = transaction
-                .prepare_cached("SELECT state, record FROM keys WHERE id = ?1")?
-                .query_row([key.as_bytes()], |row| Ok((state(row, 0)?, row.get::<_, Option<Vec<u8>>>(1)?)))
-                .optional()?;
-            let state = match found {
-                None => return Ok(Changed::Missing),
-                Some((KeyState::Tombstone, _)) => return Ok(Changed::Refused(KeyState::Tombstone)),
-                Some((_, record)) if record.as_deref() != Some(seen) => return Ok(Changed::Stale),
-                Some((state, _)) => state,
-            };
-            transaction
-                .prepare_cached(
-                    "UPDATE keys SET epoch = ?2, manifest = ?3, manifest_digest = ?4, record = ?5, changed = ?6 \
-                     WHERE id = ?1",
-                )?
-                .execute(params![
-                    key.as_bytes(),
-                    new.epoch.value(),
-                    new.manifest,
-                    new.manifest_digest,
-                    new.record,
-                    seconds(at)
-                ])?;
-            Ok(Changed::Done(state))
-        })
+    fn count_wrapped_by(&self, kek: &KekId) -> Result<u64, StoreError> {
+        self.reading(|reader| reader.query_row(statements::COUNT_WRAPPED_BY, [kek], |row| row.get::<_, i64>(0)))
+            .map(i64::unsigned_abs)
     }
 
     fn ping(&self) -> Result<(), StoreError> {
-        self.reading(|reader| reader.query_row("SELECT only FROM origin", [], |_| Ok(())))
+        self.reading(|reader| reader.query_row(statements::PING, [], |_| Ok(())))
     }
 }
 
-fn insert(transaction: &Transaction<'_>, registration: &Registration, keys: &[NewKey]) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached("INSERT INTO registrations (registrant, id, content, at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![registration.registrant, registration.id, registration.content, seconds(registration.at)])?;
-    let number = transaction.last_insert_rowid();
-    let mut insert = transaction.prepare_cached(
-        "INSERT INTO keys (id, state, registration, registrant, manifest_digest, epoch, manifest, record, access, \
-         access_mac, changed) VALUES (:id, :state, :registration, :registrant, :manifest_digest, :epoch, :manifest, \
-         :record, :access, :access_mac, :changed)",
-    )?;
+pub(super) fn read_origin(reader: &Connection) -> rusqlite::Result<Origin> {
+    reader.query_row(statements::ORIGIN, [], |row| {
+        Ok(Origin { node: NodeId::from_bytes(row.get(0)?), canary: row.get(1)?, policy_canary: row.get(2)? })
+    })
+}
+
+fn insert(transaction: &Connection, registration: &Registration, keys: &[NewKey]) -> rusqlite::Result<()> {
+    let Registration { registrant, id, content, at } = registration;
+    let mut insert = transaction.prepare_cached(statements::INSERT_REGISTRATION)?;
+    let number = insert.insert(params![registrant, id, content, seconds(*at)])?;
+    let mut insert = transaction.prepare_cached(statements::INSERT_KEY)?;
     for new in keys {
         insert.execute(named_params! {
             ":id": new.key.as_bytes(),
             ":state": code(KeyState::Pending),
             ":registration": number,
-            ":registrant": registration.registrant,
+            ":registrant": registrant,
             ":manifest_digest": new.manifest_digest,
             ":epoch": new.epoch.value(),
             ":manifest": new.manifest,
             ":record": new.record,
             ":access": new.access.list,
             ":access_mac": new.access.mac,
-            ":changed": seconds(registration.at),
+            ":changed": seconds(*at),
         })?;
     }
     Ok(())
 }
 
 /// Turns a key into a tombstone.
-fn bury(transaction: &Transaction<'_>, key: &KeyId, at: u64) -> rusqlite::Result<()> {
+fn bury(transaction: &Connection, key: &KeyId, at: u64) -> rusqlite::Result<()> {
     transaction
-        .prepare_cached(
-            "UPDATE keys SET state = ?2, changed = ?3, epoch = NULL, manifest = NULL, record = NULL, access = NULL, \
-             access_mac = NULL WHERE id = ?1",
-        )?
+        .prepare_cached(statements::BURY)?
         .execute(params![key.as_bytes(), code(KeyState::Tombstone), seconds(at)])
         .map(drop)
 }
@@ -334,25 +343,76 @@ fn seconds(at: u64) -> i64 {
 }
 
 fn connection(file: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connect = || {
-        let connection = Connection::open_with_flags(file, flags)?;
-        connection.busy_timeout(BUSY)?;
+    let connection = raw_connection(file)?;
+    let configure = || {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         connection.pragma_update(None, "secure_delete", "ON")?;
-        connection.pragma_update(None, "trusted_schema", "OFF")?;
         connection.set_prepared_statement_cache_capacity(32);
+        Ok(())
+    };
+    configure().map_err(|source| failed(file, source))?;
+    Ok(connection)
+}
+
+/// A connection that changes nothing by being made.
+pub(super) fn raw_connection(file: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connect = || {
+        let connection = Connection::open_with_flags(file, flags)?;
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "trusted_schema", "OFF")?;
         Ok(connection)
     };
     connect().map_err(|source| failed(file, source))
 }
 
-fn failed(file: &Path, source: rusqlite::Error) -> StoreError {
-    StoreError::Database { database: file.display().to_string(), source }
+/// A connection to a file that exists.
+pub(super) fn existing(file: &Path) -> Result<Connection, StoreError> {
+    if !file.exists() {
+        return Err(setup(file, "does not exist; `eds-keystored init` makes it".into()));
+    }
+    raw_connection(file)
 }
 
-fn setup(file: &Path, reason: String) -> StoreError {
+pub(super) fn failed(file: &Path, source: rusqlite::Error) -> StoreError {
+    failed_shared(file, Arc::new(source))
+}
+
+fn failed_shared(file: &Path, source: Arc<rusqlite::Error>) -> StoreError {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    let may_pass = matches!(source.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked));
+    StoreError::Database { database: file.display().to_string(), may_pass, source }
+}
+
+pub(super) fn setup(file: &Path, reason: String) -> StoreError {
     StoreError::Setup { database: file.display().to_string(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_statement_reads_a_table_from_end_to_end() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("keys.db");
+        let origin = Origin { node: NodeId::from_bytes([1; 16]), canary: vec![1], policy_canary: vec![2] };
+        drop(SqliteStore::create(&file, &origin).expect("made"));
+        let connection = connection(&file).expect("opens");
+        let plan = |sql: &str| -> Vec<String> {
+            let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect(sql);
+            let unknown = vec![rusqlite::types::Null; explain.parameter_count()];
+            let lines = explain.query_map(rusqlite::params_from_iter(unknown), |row| row.get("detail")).expect(sql);
+            lines.collect::<Result<_, _>>().expect(sql)
+        };
+        let reads_all = |line: &String| line.contains("SCAN") || line.contains("TEMP B-TREE");
+        for sql in statements::ALL {
+            // The table `origin` has one row.
+            let read = plan(sql).into_iter().filter(|line| reads_all(line) && !line.contains("SCAN origin"));
+            assert_eq!(read.collect::<Vec<_>>(), Vec::<String>::new(), "{sql}");
+        }
+        assert!(plan("SELECT id FROM keys WHERE changed = 1").iter().any(reads_all), "the test looks for other words");
+    }
 }

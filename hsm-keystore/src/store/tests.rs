@@ -90,15 +90,51 @@ fn conforms(store: &dyn ShareStore) {
     assert_eq!(again, Registered::Before(vec![Active, Tombstone]));
 
     // A share is replaced only if it is the one that was seen.
-    let replacement =
-        Replacement { epoch: Epoch::new(1), manifest: vec![8], manifest_digest: [8; 32], record: vec![9, 9] };
-    assert_eq!(store.replace(id(1), &[0], &replacement, 3_000).expect("answers"), Changed::Stale);
-    assert_eq!(store.replace(id(1), &[1, 2], &replacement, 3_001).expect("answers"), Changed::Done(Active));
-    assert_eq!(store.replace(id(9), &[1, 2], &replacement, 3_001).expect("answers"), Changed::Missing);
-    assert_eq!(store.replace(id(2), &[2, 2], &replacement, 3_001).expect("answers"), Changed::Refused(Tombstone));
+    let replacement = |number: u8, seen: &[u8]| Replacement {
+        key: id(number),
+        seen: seen.to_vec(),
+        epoch: Epoch::new(1),
+        manifest: vec![8],
+        manifest_digest: [8; 32],
+        record: vec![9, 9],
+    };
+    let replacements =
+        [replacement(1, &[0]), replacement(1, &[1, 2]), replacement(9, &[1, 2]), replacement(2, &[2, 2])];
+    let replaced = store.replace(&replacements, 3_000).expect("answers");
+    assert_eq!(replaced, [Changed::Stale, Changed::Done(Active), Changed::Missing, Changed::Refused(Tombstone)]);
     let replaced = store.read(&[id(1)]).expect("reads").remove(0).expect("there");
     let body = replaced.body.expect("whole");
     assert_eq!((replaced.manifest_digest, body.epoch, body.record), ([8; 32], Epoch::new(1), vec![9, 9]));
+
+    // An access list is changed only if it is the one that was seen; of two changes of one list, one wins.
+    let list = |number: u8, mac: u8| StoredAccess { list: vec![number, 3], mac: vec![number, mac] };
+    let change = |number: u8, seen: u8, new: u8| AccessChange {
+        key: id(number),
+        seen: list(number, seen),
+        new: list(number, new),
+    };
+    let changes = [change(3, 4, 5), change(3, 4, 6), change(9, 4, 5), change(2, 4, 5)];
+    let changed = store.change_access(&changes, 3_500).expect("answers");
+    assert_eq!(changed, [Changed::Done(Pending), Changed::Stale, Changed::Missing, Changed::Refused(Tombstone)]);
+    let three = store.read(&[id(3)]).expect("reads").remove(0).expect("there");
+    assert_eq!(three.body.expect("whole").access, list(3, 5));
+
+    // The keys of a KEK are found by it, in order, also in parts; a replaced or deleted record leaves it.
+    let wrapped = |kek: u8| [&[1, 1, 0][..], &[kek; 16], &[0; 12]].concat();
+    let keys: Vec<_> = [23, 21, 22].map(|number| NewKey { record: wrapped(77), ..new_key(number) }).into();
+    assert_eq!(store.register(&registration(ALICE, 20, 20), &keys).expect("stores"), Registered::Stored);
+    assert_eq!(store.wrapped_by(&[77; 16], None, 9).expect("reads"), [id(21), id(22), id(23)]);
+    assert_eq!(store.wrapped_by(&[77; 16], None, 2).expect("reads"), [id(21), id(22)]);
+    assert_eq!(store.wrapped_by(&[77; 16], Some(id(22)), 2).expect("reads"), [id(23)]);
+    let rewrap = Replacement { record: wrapped(78), ..replacement(22, &wrapped(77)) };
+    assert_eq!(store.replace(&[rewrap], 3_600).expect("answers"), [Changed::Done(Pending)]);
+    store.withdraw(&[id(23)], &ALICE, 3_601).expect("answers");
+    let left = |kek: u8| {
+        let keys = store.wrapped_by(&[kek; 16], None, 9).expect("reads");
+        assert_eq!(store.count_wrapped_by(&[kek; 16]).expect("counts"), keys.len() as u64);
+        keys
+    };
+    assert_eq!((left(77), left(78), left(79)), (vec![id(21)], vec![id(22)], vec![]));
 
     // A key is deleted only as the caller saw it, wiped, and never comes back.
     let seen = |number: u8, mac: u8| (id(number), StoredAccess { list: vec![number, 3], mac: vec![number, mac] });
@@ -179,12 +215,87 @@ fn a_database_is_private_made_once_and_of_a_known_kind() {
     assert!(SqliteStore::open(&text).is_err());
 
     let raw = rusqlite::Connection::open(&file).expect("opens");
-    raw.pragma_update(None, "user_version", 2).expect("set");
+    raw.pragma_update(None, "user_version", 1_000).expect("set");
     let newer = SqliteStore::open(&file).err().expect("newer").to_string();
-    assert!(newer.contains("version 2") && newer.contains("use the release"), "{newer}");
+    assert!(newer.contains("version 1000") && newer.contains("use the release"), "{newer}");
     raw.pragma_update(None, "application_id", 0).expect("set");
     let foreign = SqliteStore::open(&file).err().expect("foreign").to_string();
     assert!(foreign.contains("not the database of a key server"), "{foreign}");
+}
+
+/// A database of each older schema, as its release wrote it.
+const GOLDEN: [&[u8]; 1] = [include_bytes!("golden/sqlite-1.db")];
+
+#[test]
+fn an_older_database_is_migrated_whole_with_a_copy_beside_it() {
+    for (golden, version) in GOLDEN.iter().zip(1..) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("keys.db");
+        fs::write(&file, golden).expect("written");
+        let store = SqliteStore::open(&file).expect("migrated");
+        use KeyState::{Active, Pending, Tombstone};
+        assert_eq!(store.origin().expect("reads"), origin());
+        assert_eq!(states(&store, &[1, 2, 3, 4]), [Some(Pending), Some(Active), Some(Tombstone), None]);
+        assert_eq!(store.wrapped_by(&[77; 16], None, 9).expect("reads"), [id(1), id(2)]);
+        let again = store.register(&registration(ALICE, 1, 1), &[new_key(1), new_key(2)]).expect("answers");
+        assert_eq!(again, Registered::Before(vec![Pending, Active]));
+        drop(store);
+
+        // It is migrated once, and the copy is what it was before.
+        drop(SqliteStore::open(&file).expect("opens"));
+        let names: Vec<_> = fs::read_dir(directory.path())
+            .expect("listed")
+            .map(|entry| entry.expect("read").file_name().into_string().expect("text"))
+            .filter(|name| name.contains("schema"))
+            .collect();
+        assert!(matches!(names.as_slice(), [one] if one.starts_with("keys.db.schema-")), "{names:?}");
+        let copy = directory.path().join(&names[0]);
+        assert_eq!(fs::metadata(&copy).expect("read").permissions().mode() & 0o777, 0o600);
+        let raw = rusqlite::Connection::open(&copy).expect("opens");
+        let kept: i64 = raw.pragma_query_value(None, "user_version", |row| row.get(0)).expect("reads");
+        assert_eq!(kept, version);
+        assert_eq!(states(&SqliteStore::open(&copy).expect("migrated"), &[1, 2]), [Some(Pending), Some(Active)]);
+    }
+}
+
+#[test]
+fn a_migration_that_fails_leaves_the_database_as_it_was() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("keys.db");
+    fs::write(&file, GOLDEN[0]).expect("written");
+    let raw = rusqlite::Connection::open(&file).expect("opens");
+    raw.execute_batch("CREATE TABLE keys_by_kek (in_the_way)").expect("made");
+    assert!(SqliteStore::open(&file).is_err());
+    let version: i64 = raw.pragma_query_value(None, "user_version", |row| row.get(0)).expect("reads");
+    assert_eq!(version, 1);
+    raw.execute_batch("DROP TABLE keys_by_kek").expect("dropped");
+    assert_eq!(states(&SqliteStore::open(&file).expect("migrated"), &[1]), [Some(KeyState::Pending)]);
+}
+
+#[test]
+fn writes_that_share_a_commit_do_not_share_a_failure() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = SqliteStore::create(&directory.path().join("keys.db"), &origin()).expect("made");
+    // Two keys of one id: the second row is refused, and the first with it.
+    let wrong = |number: u8| {
+        let twice = [new_key(number), new_key(number)];
+        store.register(&registration(BOB, number, number), &twice)
+    };
+    let right = |number: u8| store.register(&registration(ALICE, number, number), &[new_key(number)]);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..64)
+            .map(|number| {
+                let write = if number % 4 == 0 { &wrong as &(dyn Fn(u8) -> _ + Sync) } else { &right };
+                scope.spawn(move || (number, write(number).is_ok()))
+            })
+            .collect();
+        for (number, stored) in writers.into_iter().map(|writer| writer.join().expect("no panic")) {
+            assert_eq!(stored, number % 4 != 0, "{number}");
+        }
+    });
+    let all: Vec<u8> = (0..64).collect();
+    let there: Vec<bool> = states(&store, &all).into_iter().map(|state| state.is_some()).collect();
+    assert_eq!(there, all.iter().map(|number| number % 4 != 0).collect::<Vec<_>>());
 }
 
 #[test]

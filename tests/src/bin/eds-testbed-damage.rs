@@ -48,12 +48,14 @@ fn damage(config: &Path) -> Outcome<usize> {
         *byte ^= 1;
         let record = node.hsm.wrap(vec![ToWrap { context, secret: share }])?.pop();
         let new = Replacement {
+            key: stored.key,
+            seen: body.record.clone(),
             epoch: body.epoch,
             manifest: body.manifest.clone(),
             manifest_digest: stored.manifest_digest,
             record: record.ok_or_else(|| Trouble::new("nothing was wrapped"))?,
         };
-        if !matches!(node.store.replace(stored.key, &body.record, &new, 0)?, Changed::Done(_)) {
+        if !matches!(node.store.replace(&[new], 0)?.as_slice(), [Changed::Done(_)]) {
             give_up!("the share of {} was not replaced", stored.key);
         }
     }

@@ -1,14 +1,26 @@
-//! The tables, and whether a file has them in the version that this release knows.
+//! The tables, version by version, and how a file of an older version becomes one of this release.
+//!
+//! A file says which version it has. A newer one is refused; an older one is migrated in one transaction, after a copy of
+//! it was put beside it. A step that was released is never changed: whoever needs other tables adds a step.
 
-use rusqlite::{Connection, Transaction};
+use std::path::Path;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::store::{
+    StoreError,
+    sqlite::{copy, failed, setup},
+};
 
 /// The schema version this release reads and writes.
-const VERSION: i64 = 1;
+pub(in crate::store) const VERSION: u32 = STEPS.len() as u32;
 /// "EDSK": marks a file as the database of a key server.
 const APPLICATION: i64 = 0x4544_534b;
 
-/// Keys keep their registrant in their own row: it is asked with every change.
-const TABLES: &str = "
+/// What leads to each version from the one before.
+const STEPS: [&str; 2] = [
+    // 1. Keys keep their registrant in their own row: it is asked with every change.
+    "
 CREATE TABLE origin (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     node BLOB NOT NULL,
@@ -38,16 +50,23 @@ CREATE TABLE keys (
     CHECK (state = 2 OR (epoch IS NOT NULL AND manifest IS NOT NULL AND record IS NOT NULL
                          AND access IS NOT NULL AND access_mac IS NOT NULL))
 ) STRICT;
-";
+",
+    // 2. Which records a KEK wraps is asked when it is rotated; its id has the same place in every record.
+    "CREATE INDEX keys_by_kek ON keys (substr(record, 4, 16), id) WHERE record IS NOT NULL;",
+];
 
 pub(super) fn create(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-    transaction.execute_batch(TABLES)?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
+    advance(transaction, 0)
+}
+
+fn advance(transaction: &Transaction<'_>, from: u32) -> rusqlite::Result<()> {
+    STEPS.iter().skip(from as usize).try_for_each(|step| transaction.execute_batch(step))?;
     transaction.pragma_update(None, "user_version", VERSION)
 }
 
-/// Whether this is a database of this release; else why not.
-pub(super) fn check(connection: &Connection) -> Result<(), String> {
+/// The schema version of a database, which this release knows; else why not.
+pub(in crate::store) fn version(connection: &Connection) -> Result<u32, String> {
     let read = |pragma| {
         connection
             .pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
@@ -56,11 +75,34 @@ pub(super) fn check(connection: &Connection) -> Result<(), String> {
     if read("application_id")? != APPLICATION {
         return Err("is not the database of a key server".into());
     }
-    match read("user_version")? {
-        VERSION => Ok(()),
-        newer if newer > VERSION => Err(format!(
-            "has schema version {newer}; this release knows up to {VERSION}: use the release that wrote it"
+    known_version(read("user_version")?)
+}
+
+/// Whether this release knows a schema version; else why not.
+pub(in crate::store) fn known_version(found: i64) -> Result<u32, String> {
+    match u32::try_from(found) {
+        Ok(version) if (1..=VERSION).contains(&version) => Ok(version),
+        Ok(newer) if newer > VERSION => Err(format!(
+            "has schema version {newer}; this release knows up to {VERSION}: use the release that wrote it, or restore \
+             a backup of before it"
         )),
-        other => Err(format!("has schema version {other}, which this release does not know")),
+        _ => Err(format!("has schema version {found}, which no release has written")),
     }
+}
+
+/// Brings a database to the version of this release, if it is older; a copy of the old one stays beside it.
+pub(super) fn migrate(file: &Path, connection: &mut Connection) -> Result<(), StoreError> {
+    if version(connection).map_err(|reason| setup(file, reason))? == VERSION {
+        return Ok(());
+    }
+    let in_database = |source| failed(file, source);
+    // The lock keeps writers away, so that the copy is what is migrated; and of two processes, one finds nothing to do.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(in_database)?;
+    let from = version(&transaction).map_err(|reason| setup(file, reason))?;
+    if from == VERSION {
+        return Ok(());
+    }
+    let kept = copy::beside(file, &format!("schema-{from}"))?;
+    tracing::info!(database = %file.display(), from, to = VERSION, copy = %kept.display(), "migrating the database");
+    advance(&transaction, from).and_then(|()| transaction.commit()).map_err(in_database)
 }

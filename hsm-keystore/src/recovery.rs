@@ -1,0 +1,103 @@
+//! Backup and restore of a node's database, by its officers.
+//!
+//! A backup needs neither the token nor a stopped server. A restore makes a database where there is none, from a backup
+//! that is this node's: its identity file and the canaries of its token must fit. What changed since the backup is lost
+//! with the old database, revocations and deletions too: whoever restores must compare with the other nodes.
+
+use std::path::Path;
+
+use crate::{
+    config::Config,
+    hsm::{HsmError, pkcs11::Pkcs11Hsm, self_test::belongs},
+    identity::{Identity, IdentityError},
+    store::{
+        StoreError,
+        backup::{self, Contents},
+    },
+};
+
+/// A backup that was not restored; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// There is a database already.
+    #[error(
+        "the database {database} exists already, and nothing was changed\nhint: a restore replaces nothing; when this \
+         database is lost, move it away first"
+    )]
+    Exists {
+        /// The database.
+        database: String,
+    },
+    /// The backup is of another node.
+    #[error(
+        "the backup {backup} is of node {found}, and {identity} says that this is node {expected}\nhint: restore the \
+         backup of this node"
+    )]
+    OtherNode {
+        /// The backup.
+        backup: String,
+        /// The node of the backup.
+        found: String,
+        /// The identity file.
+        identity: String,
+        /// The node of the identity file.
+        expected: String,
+    },
+    /// The backup was written with another token.
+    #[error("the backup {backup} does not fit the token: {check}: {reason}")]
+    OtherToken {
+        /// The backup.
+        backup: String,
+        /// What was checked.
+        check: &'static str,
+        /// What was found.
+        reason: String,
+    },
+    /// The backup or the database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The identity file.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The token.
+    #[error(transparent)]
+    Hsm(#[from] HsmError),
+}
+
+/// Writes a backup of the node's database to a new file, while the node may serve.
+///
+/// # Errors
+/// [`StoreError`]; there is no new file then.
+pub fn back_up(config: &Config, to: &Path) -> Result<Contents, StoreError> {
+    backup::of_sqlite(&config.store, to)
+}
+
+/// Makes the node's database from a backup.
+///
+/// # Errors
+/// [`RestoreError`]; nothing was changed then.
+pub fn restore(config: &Config, from: &Path) -> Result<Contents, RestoreError> {
+    if config.store.symlink_metadata().is_ok() {
+        return Err(RestoreError::Exists { database: config.store.display().to_string() });
+    }
+    let contents = backup::look(from)?;
+    let identity = Identity::load(&config.identity)?;
+    if contents.origin.node != identity.node {
+        return Err(RestoreError::OtherNode {
+            backup: from.display().to_string(),
+            found: contents.origin.node.to_string(),
+            identity: config.identity.display().to_string(),
+            expected: identity.node.to_string(),
+        });
+    }
+    let hsm = Pkcs11Hsm::open(&config.hsm)?;
+    let origin = contents.origin.clone();
+    for check in belongs(&hsm, origin.node, origin.canary, &origin.policy_canary) {
+        if let Err(reason) = check.outcome {
+            return Err(RestoreError::OtherToken { backup: from.display().to_string(), check: check.what, reason });
+        }
+    }
+    backup::to_sqlite(from, &config.store)?;
+    Ok(contents)
+}

@@ -1,0 +1,54 @@
+//! Every statement of the store, in one place, so that a test can ask SQLite how it would run each of them: all find
+//! their rows by an index, so that nothing in the cost of a call grows with the number of keys stored.
+
+pub(super) const ORIGIN: &str = "SELECT node, canary, policy_canary FROM origin";
+pub(super) const INSERT_ORIGIN: &str = "INSERT INTO origin (only, node, canary, policy_canary) VALUES (1, ?1, ?2, ?3)";
+pub(super) const PING: &str = "SELECT only FROM origin";
+
+pub(super) const REGISTRATION: &str = "SELECT content FROM registrations WHERE registrant = ?1 AND id = ?2";
+pub(super) const INSERT_REGISTRATION: &str =
+    "INSERT INTO registrations (registrant, id, content, at) VALUES (?1, ?2, ?3, ?4)";
+pub(super) const INSERT_KEY: &str = "INSERT INTO keys (id, state, registration, registrant, manifest_digest, epoch, \
+     manifest, record, access, access_mac, changed) VALUES (:id, :state, :registration, :registrant, \
+     :manifest_digest, :epoch, :manifest, :record, :access, :access_mac, :changed)";
+
+pub(super) const KEY: &str = "SELECT state, registrant, manifest_digest, epoch, manifest, record, access, access_mac \
+     FROM keys WHERE id = ?1";
+pub(super) const STATE: &str = "SELECT state FROM keys WHERE id = ?1";
+pub(super) const STATE_AND_REGISTRANT: &str = "SELECT state, registrant FROM keys WHERE id = ?1";
+pub(super) const STATE_AND_ACCESS: &str = "SELECT state, access IS ?2 AND access_mac IS ?3 FROM keys WHERE id = ?1";
+pub(super) const STATE_AND_RECORD: &str = "SELECT state, record IS ?2 FROM keys WHERE id = ?1";
+
+pub(super) const SET_STATE: &str = "UPDATE keys SET state = ?2, changed = ?3 WHERE id = ?1";
+pub(super) const SET_ACCESS: &str = "UPDATE keys SET access = ?2, access_mac = ?3, changed = ?4 WHERE id = ?1";
+pub(super) const SET_RECORD: &str = "UPDATE keys SET epoch = ?2, manifest = ?3, manifest_digest = ?4, record = ?5, \
+     changed = ?6 WHERE id = ?1";
+pub(super) const BURY: &str = "UPDATE keys SET state = ?2, changed = ?3, epoch = NULL, manifest = NULL, \
+     record = NULL, access = NULL, access_mac = NULL WHERE id = ?1";
+
+pub(super) const WRAPPED_BY: &str = "SELECT id FROM keys WHERE record IS NOT NULL AND substr(record, 4, 16) = ?1 \
+     AND id > ?2 ORDER BY id LIMIT ?3";
+pub(super) const COUNT_WRAPPED_BY: &str =
+    "SELECT count(*) FROM keys WHERE record IS NOT NULL AND substr(record, 4, 16) = ?1";
+
+/// All of the above.
+#[cfg(test)]
+pub(super) const ALL: [&str; 17] = [
+    ORIGIN,
+    INSERT_ORIGIN,
+    PING,
+    REGISTRATION,
+    INSERT_REGISTRATION,
+    INSERT_KEY,
+    KEY,
+    STATE,
+    STATE_AND_REGISTRANT,
+    STATE_AND_ACCESS,
+    STATE_AND_RECORD,
+    SET_STATE,
+    SET_ACCESS,
+    SET_RECORD,
+    BURY,
+    WRAPPED_BY,
+    COUNT_WRAPPED_BY,
+];
