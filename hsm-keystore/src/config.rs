@@ -18,7 +18,7 @@ use toml::Spanned;
 
 pub use self::authn::AuthnConfig;
 use self::authn::RawAuthn;
-use crate::hex;
+use crate::{hex, hsm::Suite};
 
 /// How many session threads serve the token when the file does not say.
 pub const DEFAULT_THREADS: usize = 2;
@@ -91,6 +91,8 @@ pub struct HsmConfig {
     pub token: String,
     /// The file with the user PIN.
     pub pin_file: PathBuf,
+    /// The only suite for new records, if the file names one; else the best that the token can do.
+    pub suite: Option<Suite>,
     /// How many threads hold a session each.
     pub threads: usize,
     /// How long one call may take before the caller gets an error.
@@ -182,6 +184,17 @@ impl Config {
                 let message = "hsm.give_up_ms: not between 100 and 86400000".to_owned();
                 invalid(span, message, "give milliseconds; 120000 is usual")
             })?;
+        let suite = match &raw.hsm.suite {
+            None => None,
+            Some(word) => match Suite::ALL.into_iter().find(|suite| suite.word() == word.get_ref()) {
+                Some(suite) => Some(suite),
+                None => {
+                    let message = format!("hsm.suite: {:?} is no suite", word.get_ref());
+                    let hint = "write \"aes-gcm\" or \"aes-cbc-hmac\", or leave it out to have the best that works";
+                    return Err(invalid(Some(word.span()), message, hint));
+                }
+            },
+        };
         if raw.hsm.token.get_ref().is_empty() || raw.hsm.token.get_ref().len() > 32 {
             let message = "hsm.token: a token label has 1 to 32 bytes".to_owned();
             return Err(invalid(
@@ -206,6 +219,7 @@ impl Config {
                 module: at(raw.hsm.module),
                 token: raw.hsm.token.into_inner(),
                 pin_file: at(raw.hsm.pin_file),
+                suite,
                 threads: usize::try_from(threads).unwrap_or(DEFAULT_THREADS),
                 deadline: Duration::from_millis(deadline),
                 give_up: Duration::from_millis(give_up),
@@ -254,6 +268,7 @@ struct RawHsm {
     module: PathBuf,
     token: Spanned<String>,
     pin_file: PathBuf,
+    suite: Option<Spanned<String>>,
     threads: Option<Spanned<u64>>,
     deadline_ms: Option<Spanned<u64>>,
     give_up_ms: Option<Spanned<u64>>,
@@ -355,6 +370,7 @@ identity = "node.json"
             ("pin_file = \"pin\"", "pin_file = \"pin\"\nthreads = 0", 16),
             ("pin_file = \"pin\"", "pin_file = \"pin\"\ndeadline_ms = 9", 16),
             ("pin_file = \"pin\"", "pin_file = \"pin\"\ngive_up_ms = 1", 16),
+            ("pin_file = \"pin\"", "pin_file = \"pin\"\nsuite = \"aes-ecb\"", 16),
             ("pin_file = \"pin\"", "pin = \"1234\"", 15),
         ] {
             assert!(GOOD.contains(from), "{from} is not in the sample");

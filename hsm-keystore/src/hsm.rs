@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 pub use health::Health;
-pub use record::{RecordContext, SUITE_AES256_GCM};
+pub use record::{RecordContext, Suite};
 
 use crate::hex;
 

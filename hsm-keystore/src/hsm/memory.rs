@@ -6,7 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
+    cipher::{
+        AES_256, DecryptionContext, EncryptionContext, PaddedBlockDecryptingKey, PaddedBlockEncryptingKey,
+        UnboundCipherKey,
+    },
     hmac,
+    iv::FixedLength,
 };
 use eds_core::{Opaque, manifest::Point};
 use p256::{
@@ -18,14 +23,20 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::hsm::{
-    Hsm, HsmError, Opened, SUITE_AES256_GCM, ToUnwrap, ToWrap, TokenKeyId, health::Health, is_valid_point,
-    record::Record, self_test::Check,
+    Hsm, HsmError, Opened, Suite, ToUnwrap, ToWrap, TokenKeyId,
+    health::Health,
+    is_valid_point,
+    record::{self, Record},
+    self_test::Check,
 };
 
 /// A token in memory, with keys of its own.
 pub struct MemoryHsm {
     kek_id: TokenKeyId,
     kek: LessSafeKey,
+    suite: Suite,
+    kek_bytes: Zeroizing<[u8; 32]>,
+    kek_mac: hmac::Key,
     transport: SecretKey,
     policy_id: TokenKeyId,
     policy: hmac::Key,
@@ -40,7 +51,16 @@ impl MemoryHsm {
     /// # Errors
     /// [`HsmError::Random`].
     pub fn new() -> Result<Self, HsmError> {
-        let kek = UnboundKey::new(&AES_256_GCM, random::<32>()?.as_slice()).map_err(|_| HsmError::Random)?;
+        Self::with_suite(Suite::Aes256Gcm)
+    }
+
+    /// A token with fresh keys that wraps new records with this suite.
+    ///
+    /// # Errors
+    /// [`HsmError::Random`].
+    pub fn with_suite(suite: Suite) -> Result<Self, HsmError> {
+        let kek_bytes = random::<32>()?;
+        let kek = UnboundKey::new(&AES_256_GCM, kek_bytes.as_slice()).map_err(|_| HsmError::Random)?;
         // A random string is no scalar once in 2³².
         let scalar = || loop {
             if let Ok(key) = SecretKey::from_slice(random::<32>()?.as_slice()) {
@@ -51,6 +71,9 @@ impl MemoryHsm {
         Ok(Self {
             kek_id: TokenKeyId::from_bytes(*random()?),
             kek: LessSafeKey::new(kek),
+            suite,
+            kek_bytes,
+            kek_mac: hmac::Key::new(hmac::HMAC_SHA256, random::<32>()?.as_slice()),
             transport,
             policy_id: TokenKeyId::from_bytes(*random()?),
             policy: hmac::Key::new(hmac::HMAC_SHA256, random::<32>()?.as_slice()),
@@ -82,11 +105,54 @@ impl MemoryHsm {
             return Err(Opaque);
         }
         let data = item.context.additional_data(record.suite, &record.kek);
-        let mut bytes = Zeroizing::new(record.sealed.to_vec());
-        let nonce = Nonce::assume_unique_for_key(record.nonce);
-        let length = self.kek.open_in_place(nonce, Aad::from(data), &mut bytes).map_err(|_| Opaque)?.len();
-        bytes.truncate(length);
-        Ok(bytes)
+        match record.suite {
+            Suite::Aes256Gcm => {
+                let mut bytes = Zeroizing::new(record.sealed.to_vec());
+                let nonce = Nonce::try_assume_unique_for_key(record.iv).map_err(|_| Opaque)?;
+                let length = self.kek.open_in_place(nonce, Aad::from(data), &mut bytes).map_err(|_| Opaque)?.len();
+                bytes.truncate(length);
+                Ok(bytes)
+            }
+            Suite::Aes256CbcHmac => {
+                let iv = <[u8; 16]>::try_from(record.iv).map_err(|_| Opaque)?;
+                let (ciphertext, tag) = record.sealed.split_last_chunk::<32>().ok_or(Opaque)?;
+                let message = record::hmac_message(&data, &iv, ciphertext);
+                hmac::verify(&self.kek_mac, &message, tag).map_err(|_| Opaque)?;
+                let mut bytes = Zeroizing::new(ciphertext.to_vec());
+                let key = UnboundCipherKey::new(&AES_256, self.kek_bytes.as_slice()).map_err(|_| Opaque)?;
+                let context = DecryptionContext::Iv128(FixedLength::from(iv));
+                let key = PaddedBlockDecryptingKey::cbc_pkcs7(key).map_err(|_| Opaque)?;
+                let length = key.decrypt(&mut bytes, context).map_err(|_| Opaque)?.len();
+                bytes.truncate(length);
+                Ok(bytes)
+            }
+        }
+    }
+
+    fn wrap_one(&self, item: &ToWrap) -> Result<Vec<u8>, HsmError> {
+        let (suite, kek) = (self.suite, self.kek_id);
+        let failed = || HsmError::Unavailable { operation: "encrypt", source: None };
+        let data = item.context.additional_data(suite, &kek);
+        let mut sealed = item.secret.to_vec();
+        match suite {
+            Suite::Aes256Gcm => {
+                let iv = *random::<12>()?;
+                self.kek
+                    .seal_in_place_append_tag(Nonce::assume_unique_for_key(iv), Aad::from(data), &mut sealed)
+                    .map_err(|_| failed())?;
+                Ok(Record { suite, kek, iv: &iv, sealed: &sealed }.encode())
+            }
+            Suite::Aes256CbcHmac => {
+                let iv = *random::<16>()?;
+                let key = UnboundCipherKey::new(&AES_256, self.kek_bytes.as_slice()).map_err(|_| failed())?;
+                PaddedBlockEncryptingKey::cbc_pkcs7(key)
+                    .and_then(|key| key.less_safe_encrypt(&mut sealed, EncryptionContext::Iv128(FixedLength::from(iv))))
+                    .map_err(|_| failed())?;
+                let tag = hmac::sign(&self.kek_mac, &record::hmac_message(&data, &iv, &sealed));
+                sealed.extend_from_slice(tag.as_ref());
+                Ok(Record { suite, kek, iv: &iv, sealed: &sealed }.encode())
+            }
+        }
     }
 }
 
@@ -107,18 +173,7 @@ impl Hsm for MemoryHsm {
 
     fn wrap(&self, secrets: Vec<ToWrap>) -> Result<Vec<Vec<u8>>, HsmError> {
         self.works("encrypt")?;
-        secrets
-            .into_iter()
-            .map(|item| {
-                let nonce = *random::<12>()?;
-                let data = item.context.additional_data(SUITE_AES256_GCM, &self.kek_id);
-                let mut sealed = item.secret.to_vec();
-                self.kek
-                    .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(data), &mut sealed)
-                    .map_err(|_| HsmError::Unavailable { operation: "encrypt", source: None })?;
-                Ok(Record { suite: SUITE_AES256_GCM, kek: self.kek_id, nonce, sealed: &sealed }.encode())
-            })
-            .collect()
+        secrets.iter().map(|item| self.wrap_one(item)).collect()
     }
 
     fn unwrap(&self, records: Vec<ToUnwrap>) -> Result<Vec<Opened>, HsmError> {

@@ -13,6 +13,7 @@ mod keys;
 mod pool;
 mod recovery;
 mod seat;
+mod suite;
 mod token;
 
 use std::{sync::Arc, time::Instant};
@@ -32,6 +33,7 @@ use self::{
     pool::{Pending, Pool},
     recovery::Recovery,
     seat::{Chair, Chairs, Seat},
+    suite::Choice,
     token::Token,
 };
 use crate::{
@@ -47,6 +49,7 @@ pub struct Pkcs11Hsm {
     token: Arc<Token>,
     ids: KeyIds,
     points: Points,
+    choice: Choice,
     description: String,
 }
 
@@ -61,14 +64,16 @@ impl Pkcs11Hsm {
         let ids = KeyIds::find(&session, token.label())?;
         let points = Points::find(&session, token.label(), &ids)?;
         drop(session);
+        let choice = suite::choose(config, &token, ids)?;
+        let suite = choice.suite;
         let description = token.description.clone();
         let chairs = Arc::new(Chairs::default());
         let (seats, all) = (Arc::clone(&token), Arc::clone(&chairs));
-        let seat = move || all.add(Seat::new(Arc::clone(&seats), ids));
-        let direct = Direct::new(&token, ids, points);
+        let seat = move || all.add(Seat::new(Arc::clone(&seats), ids, suite));
+        let direct = Direct::new(&token, ids, points, suite);
         let recovery = Recovery::start(config, &token, direct, &chairs)?;
         let pool = Pool::start(config.threads, config.deadline, seat)?;
-        Ok(Self { _recovery: recovery, pool, token, ids, points, description })
+        Ok(Self { _recovery: recovery, pool, token, ids, points, choice, description })
     }
 
     /// What the token says it is: maker, model, serial number, firmware.
@@ -188,7 +193,13 @@ impl Hsm for Pkcs11Hsm {
 
     fn inspect(&self) -> Result<Vec<Check>, HsmError> {
         let points = self.points;
-        self.call(move |seat, _| seat.look(|open, ids, token| inspect::checks(open, ids, token, &points)))
+        let Choice { suite, why } = &self.choice;
+        let found = format!("{}, suite {} ({why})", suite.name(), suite.code());
+        let mut checks = vec![Check { what: "suite of new records", outcome: Ok(found) }];
+        checks.extend(
+            self.call(move |seat, _| seat.look(|open, ids, token| inspect::checks(open, ids, token, &points)))?,
+        );
+        Ok(checks)
     }
 
     fn health(&self) -> watch::Receiver<Health> {

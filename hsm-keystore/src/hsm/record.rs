@@ -1,7 +1,7 @@
 //! A wrapped secret as it stands in the database, and what it is bound to.
 //!
-//! Record: version 1 ‖ suite u16 LE ‖ KEK id 16 ‖ nonce 12 ‖ ciphertext ‖ tag 16. The suite names the algorithm, since no
-//! mechanism is common to all tokens; suite 1 is AES-256-GCM with a random nonce, so a KEK retires before 2³² records.
+//! Record: version 1 ‖ suite u16 LE ‖ KEK id 16 ‖ nonce or IV ‖ ciphertext ‖ tag. The suite names the algorithms, since no
+//! mechanism is common to all tokens ([`Suite`]). Nonces are random, so a KEK retires before 2³² records.
 //! The additional data binds a record to suite, purpose, key, node, epoch, share index, KEK and manifest: a record that
 //! was moved, or whose row was altered, does not open.
 
@@ -10,14 +10,82 @@ use eds_core::{
     ids::{Epoch, KeyId, NodeId, ShareIndex},
 };
 
+use zeroize::Zeroizing;
+
 use crate::hsm::TokenKeyId;
 
-/// AES-256-GCM, 96-bit random nonce, 128-bit tag.
-pub const SUITE_AES256_GCM: u16 = 1;
+/// The algorithms that wrap a secret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Suite {
+    /// 1: AES-256-GCM (NIST SP 800-38D), 96-bit random nonce, 128-bit tag.
+    Aes256Gcm,
+    /// 2: AES-256-CBC with a random IV and the padding of PKCS#7, done outside the token; then HMAC-SHA-256 by a second
+    /// key of the token over additional data, IV (after its length, u16 LE) and ciphertext. The HMAC is verified first.
+    Aes256CbcHmac,
+}
+
+impl Suite {
+    /// All of them, the preferred one first.
+    pub const ALL: [Self; 2] = [Self::Aes256Gcm, Self::Aes256CbcHmac];
+
+    /// Its number in records.
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Aes256Gcm => 1,
+            Self::Aes256CbcHmac => 2,
+        }
+    }
+
+    /// Its name for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Aes256Gcm => "AES-256-GCM",
+            Self::Aes256CbcHmac => "AES-256-CBC with HMAC-SHA-256",
+        }
+    }
+
+    /// Its name in the configuration.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Aes256Gcm => "aes-gcm",
+            Self::Aes256CbcHmac => "aes-cbc-hmac",
+        }
+    }
+
+    /// The bytes of its nonce or IV.
+    pub const fn iv_length(self) -> usize {
+        match self {
+            Self::Aes256Gcm => 12,
+            Self::Aes256CbcHmac => 16,
+        }
+    }
+
+    /// The bytes of its tag.
+    pub const fn tag_length(self) -> usize {
+        match self {
+            Self::Aes256Gcm => 16,
+            Self::Aes256CbcHmac => 32,
+        }
+    }
+
+    /// The bytes of the record of a secret of this length.
+    pub const fn record_length(self, secret: usize) -> usize {
+        let ciphertext = match self {
+            Self::Aes256Gcm => secret,
+            Self::Aes256CbcHmac => (secret / 16 + 1) * 16,
+        };
+        HEADER + self.iv_length() + ciphertext + self.tag_length()
+    }
+
+    fn of_code(code: u16) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|suite| suite.code() == code).ok_or(Error::UnknownSuite(code))
+    }
+}
+
 /// The format version this release writes.
 pub const VERSION: u8 = 1;
-/// The bytes of a record beside the secret.
-pub const OVERHEAD: usize = 1 + 2 + 16 + 12 + 16;
+/// The bytes of a record before nonce or IV.
+pub const HEADER: usize = 1 + 2 + 16;
 
 const FIRST: ShareIndex = match ShareIndex::new(1) {
     Ok(index) => index,
@@ -64,14 +132,14 @@ impl RecordContext {
     }
 
     /// The additional data: each field after its length as u16 LE.
-    pub fn additional_data(&self, suite: u16, kek: &TokenKeyId) -> Vec<u8> {
+    pub fn additional_data(&self, suite: Suite, kek: &TokenKeyId) -> Vec<u8> {
         let label: &[u8] = match self.purpose {
             Purpose::Share => b"eds/v1/record",
             Purpose::Canary => b"eds/v1/canary",
         };
         let fields: [&[u8]; 8] = [
             label,
-            &suite.to_le_bytes(),
+            &suite.code().to_le_bytes(),
             self.key.as_bytes(),
             self.node.as_bytes(),
             &self.epoch.value().to_le_bytes(),
@@ -93,23 +161,49 @@ impl RecordContext {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
     /// The algorithm.
-    pub suite: u16,
+    pub suite: Suite,
     /// The key that wrapped it.
     pub kek: TokenKeyId,
-    /// The nonce.
-    pub nonce: [u8; 12],
+    /// The nonce or IV.
+    pub iv: &'a [u8],
     /// Ciphertext and tag.
     pub sealed: &'a [u8],
+}
+
+/// What the HMAC of suite 2 is over. The additional data tells its own end.
+pub(crate) fn hmac_message(data: &[u8], iv: &[u8; 16], ciphertext: &[u8]) -> Vec<u8> {
+    [data, &16_u16.to_le_bytes(), iv, ciphertext].concat()
+}
+
+/// Fills the secret up to whole blocks: 1 to 16 bytes, each of which is their number.
+pub(crate) fn padded(secret: &[u8]) -> Zeroizing<Vec<u8>> {
+    let padding = 16 - secret.len() % 16;
+    // With its final size, so that no copy is left behind in memory.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(secret.len() + padding));
+    bytes.extend_from_slice(secret);
+    bytes.resize(secret.len() + padding, padding as u8);
+    bytes
+}
+
+/// Takes the padding off. Only after the HMAC was right: what is wrong here was written wrongly.
+pub(crate) fn unpadded(mut bytes: Zeroizing<Vec<u8>>) -> Option<Zeroizing<Vec<u8>>> {
+    let last = usize::from(*bytes.last()?);
+    let length = bytes.len().checked_sub(last).filter(|_| (1..=16).contains(&last))?;
+    if bytes.get(length..)?.iter().any(|byte| usize::from(*byte) != last) {
+        return None;
+    }
+    bytes.truncate(length);
+    Some(bytes)
 }
 
 impl<'a> Record<'a> {
     /// Writes the record.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(OVERHEAD + self.sealed.len());
+        let mut bytes = Vec::with_capacity(HEADER + self.iv.len() + self.sealed.len());
         bytes.push(VERSION);
-        bytes.extend_from_slice(&self.suite.to_le_bytes());
+        bytes.extend_from_slice(&self.suite.code().to_le_bytes());
         bytes.extend_from_slice(self.kek.as_bytes());
-        bytes.extend_from_slice(&self.nonce);
+        bytes.extend_from_slice(self.iv);
         bytes.extend_from_slice(self.sealed);
         bytes
     }
@@ -124,16 +218,13 @@ impl<'a> Record<'a> {
             return Err(Error::UnknownVersion(version));
         }
         let (suite, rest) = rest.split_first_chunk::<2>().ok_or(Error::Truncated)?;
-        let suite = u16::from_le_bytes(*suite);
-        if suite != SUITE_AES256_GCM {
-            return Err(Error::UnknownSuite(suite));
-        }
+        let suite = Suite::of_code(u16::from_le_bytes(*suite))?;
         let (kek, rest) = rest.split_first_chunk::<16>().ok_or(Error::Truncated)?;
-        let (nonce, sealed) = rest.split_first_chunk::<12>().ok_or(Error::Truncated)?;
-        if sealed.len() < 16 {
+        let (iv, sealed) = rest.split_at_checked(suite.iv_length()).ok_or(Error::Truncated)?;
+        if sealed.len() < suite.tag_length() {
             return Err(Error::Truncated);
         }
-        Ok(Self { suite, kek: TokenKeyId::from_bytes(*kek), nonce: *nonce, sealed })
+        Ok(Self { suite, kek: TokenKeyId::from_bytes(*kek), iv, sealed })
     }
 }
 
@@ -144,25 +235,42 @@ mod tests {
     #[test]
     fn a_record_survives_its_encoding() {
         let kek = TokenKeyId::from_bytes([5; 16]);
-        let record = Record { suite: SUITE_AES256_GCM, kek, nonce: [6; 12], sealed: &[7; 80] };
-        let bytes = record.encode();
-        assert_eq!(bytes.len(), OVERHEAD + 64);
-        assert_eq!(Record::parse(&bytes), Ok(record));
-        for end in 0..OVERHEAD {
-            assert_eq!(Record::parse(&bytes[..end]), Err(Error::Truncated), "cut at {end}");
+        for (suite, sealed) in [(Suite::Aes256Gcm, 64 + 16), (Suite::Aes256CbcHmac, 80 + 32)] {
+            let (iv, sealed) = (vec![6; suite.iv_length()], vec![7; sealed]);
+            let record = Record { suite, kek, iv: &iv, sealed: &sealed };
+            let bytes = record.encode();
+            assert_eq!(bytes.len(), suite.record_length(64));
+            assert_eq!(Record::parse(&bytes), Ok(record));
+            for end in 0..HEADER + suite.iv_length() + suite.tag_length() {
+                assert_eq!(Record::parse(&bytes[..end]), Err(Error::Truncated), "cut at {end}");
+            }
+            let mut version = bytes.clone();
+            version[0] = 2;
+            assert_eq!(Record::parse(&version), Err(Error::UnknownVersion(2)));
+            let mut unknown = bytes;
+            unknown[1] = 9;
+            assert_eq!(Record::parse(&unknown), Err(Error::UnknownSuite(9)));
         }
-        let mut version = bytes.clone();
-        version[0] = 2;
-        assert_eq!(Record::parse(&version), Err(Error::UnknownVersion(2)));
-        let mut suite = bytes;
-        suite[1] = 9;
-        assert_eq!(Record::parse(&suite), Err(Error::UnknownSuite(9)));
+    }
+
+    #[test]
+    fn padding_comes_off_as_it_went_on_and_no_other_does() {
+        for length in 0..50 {
+            let secret = vec![3; length];
+            let bytes = padded(&secret);
+            assert!(bytes.len().is_multiple_of(16) && bytes.len() > length);
+            assert_eq!(unpadded(bytes).as_deref(), Some(&secret));
+        }
+        for wrong in [&[][..], &[0; 16], &[17; 16], &[2; 1], &[1, 2, 3, 3]] {
+            assert_eq!(unpadded(Zeroizing::new(wrong.to_vec())), None, "{wrong:?}");
+        }
     }
 
     proptest::proptest! {
         #[test]
         fn any_bytes_are_a_record_that_encodes_to_them_or_none(bytes: Vec<u8>, well_begun: bool) {
-            let bytes = if well_begun { [&[VERSION, 1, 0][..], &bytes].concat() } else { bytes };
+            let suite = bytes.first().map_or(1, |byte| byte % 2 + 1);
+            let bytes = if well_begun { [&[VERSION, suite, 0][..], &bytes].concat() } else { bytes };
             if let Ok(record) = Record::parse(&bytes) {
                 proptest::prop_assert_eq!(record.encode(), bytes);
             }
@@ -180,7 +288,7 @@ mod tests {
             index: ShareIndex::new(4).expect("not zero"),
             manifest: [5; 32],
         };
-        let first = base.additional_data(1, &kek);
+        let first = base.additional_data(Suite::Aes256Gcm, &kek);
         let others = [
             RecordContext { purpose: Purpose::Canary, ..base },
             RecordContext { key: KeyId::from_bytes([9; 16]), ..base },
@@ -190,10 +298,10 @@ mod tests {
             RecordContext { manifest: [9; 32], ..base },
         ];
         for other in others {
-            assert_ne!(other.additional_data(1, &kek), first);
-            assert_eq!(other.additional_data(1, &kek).len(), first.len());
+            assert_ne!(other.additional_data(Suite::Aes256Gcm, &kek), first);
+            assert_eq!(other.additional_data(Suite::Aes256Gcm, &kek).len(), first.len());
         }
-        assert_ne!(base.additional_data(2, &kek), first);
-        assert_ne!(base.additional_data(1, &TokenKeyId::from_bytes([9; 16])), first);
+        assert_ne!(base.additional_data(Suite::Aes256CbcHmac, &kek), first);
+        assert_ne!(base.additional_data(Suite::Aes256Gcm, &TokenKeyId::from_bytes([9; 16])), first);
     }
 }

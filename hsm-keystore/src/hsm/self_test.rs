@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::hsm::{
     Hsm, HsmError, RecordContext, ToUnwrap, ToWrap,
     memory::random,
-    record::{OVERHEAD, Purpose, Record},
+    record::{HEADER, Purpose, Record},
 };
 
 /// One thing that was looked at.
@@ -161,11 +161,13 @@ fn round_trip(hsm: &dyn Hsm) -> Result<String, Failure> {
     let (context, secret) = (context()?, random::<64>()?);
     let first = wrapped(hsm, context, secret.as_slice())?;
     let second = wrapped(hsm, context, secret.as_slice())?;
-    if first.len() != OVERHEAD + secret.len() {
+    let unreadable = |_| Failure::Found("the token returned a ciphertext of unexpected length");
+    let (one, other) = (Record::parse(&first).map_err(unreadable)?, Record::parse(&second).map_err(unreadable)?);
+    let suite = one.suite;
+    if first.len() != suite.record_length(secret.len()) {
         return Err(Failure::Found("the token returned a ciphertext of unexpected length"));
     }
-    let nonce = |record: &[u8]| Record::parse(record).map(|record| record.nonce);
-    if first == second || nonce(&first) == nonce(&second) {
+    if one.iv == other.iv || one.sealed == other.sealed {
         return Err(Failure::Found("two records of one secret have the same nonce"));
     }
     for record in [first, second] {
@@ -174,7 +176,7 @@ fn round_trip(hsm: &dyn Hsm) -> Result<String, Failure> {
             _ => return Err(Failure::Found("the token did not give back what it encrypted")),
         }
     }
-    Ok("64 bytes with AES-256-GCM, twice, with different nonces".to_owned())
+    Ok(format!("64 bytes with {}, twice, with different nonces", suite.name()))
 }
 
 fn refusals(hsm: &dyn Hsm) -> Result<String, Failure> {
@@ -184,10 +186,11 @@ fn refusals(hsm: &dyn Hsm) -> Result<String, Failure> {
     if opens(hsm, elsewhere, record.clone())?.is_some() {
         return Err(Failure::Found("a record opens with additional data that it was not made with"));
     }
+    let suite = Record::parse(&record).map_err(|_| Failure::Found("the token returned no record"))?.suite;
     for (position, reason) in [
         (record.len() - 1, "a record with a wrong tag opens"),
-        (OVERHEAD - 16, "a record with altered ciphertext opens"),
-        (OVERHEAD - 17, "a record with another nonce opens"),
+        (HEADER + suite.iv_length(), "a record with altered ciphertext opens"),
+        (HEADER, "a record with another nonce opens"),
     ] {
         let mut altered = record.clone();
         if let Some(byte) = altered.get_mut(position) {

@@ -3,7 +3,7 @@
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
     mechanism::Mechanism,
-    object::{Attribute, KeyType, ObjectClass},
+    object::{Attribute, AttributeType, KeyType, ObjectClass},
     session::{Session, UserType},
     types::{AuthPin, Ulong},
 };
@@ -12,7 +12,7 @@ use eds_keystore::hsm::{
     Hsm, HsmError, HsmErrorKind, RecordContext, ToUnwrap, ToWrap,
     memory::MemoryHsm,
     pkcs11::{Pkcs11Hsm, Role, create_keys},
-    record::{OVERHEAD, Purpose},
+    record::{HEADER, Purpose, Record, Suite},
     self_test::{self, Check},
 };
 use p256::{SecretKey, elliptic_curve::sec1::ToSec1Point};
@@ -52,7 +52,10 @@ fn conforms(hsm: &dyn Hsm) {
     for count in [0, 1, 2, 33, 200] {
         let records = wrap(hsm, count);
         assert_eq!(records.len(), count);
-        assert!(records.iter().all(|record| record.len() == OVERHEAD + 64));
+        for record in &records {
+            let suite = Record::parse(record).expect("a record").suite;
+            assert_eq!(record.len(), suite.record_length(64));
+        }
         let items =
             records.into_iter().enumerate().map(|(number, record)| ToUnwrap { context: context(number), record });
         for (number, opened) in hsm.unwrap(items.collect()).expect("answers").into_iter().enumerate() {
@@ -65,12 +68,22 @@ fn conforms(hsm: &dyn Hsm) {
     let mut items: Vec<_> =
         records.into_iter().enumerate().map(|(number, record)| ToUnwrap { context: context(number), record }).collect();
     items[1].context = context(7);
-    items[2].record[OVERHEAD - 16] ^= 1;
+    items[2].record[HEADER + 20] ^= 1;
     items[3].record.truncate(20);
     items[4].record[5] ^= 1; // names a KEK that is not there
     let opened = hsm.unwrap(items).expect("answers");
     let good: Vec<_> = opened.iter().map(Result::is_ok).collect();
     assert_eq!(good, [true, false, false, false, false, true]);
+
+    // Not one bit of a record may change, not even in the name of its suite.
+    let record = wrap(hsm, 1).pop().expect("one");
+    let altered = (0..record.len()).map(|position| {
+        let mut record = record.clone();
+        record[position] ^= if position == 1 { 3 } else { 1 };
+        ToUnwrap { context: context(0), record }
+    });
+    let opened = hsm.unwrap(altered.collect()).expect("answers");
+    assert!(opened.iter().all(Result::is_err));
 
     // A secret's records all differ.
     let twice = || ToWrap { context: context(1), secret: secret(1) };
@@ -122,7 +135,9 @@ fn conforms(hsm: &dyn Hsm) {
 
 #[test]
 fn the_token_in_memory_conforms() {
-    conforms(&MemoryHsm::new().expect("made"));
+    for suite in Suite::ALL {
+        conforms(&MemoryHsm::with_suite(suite).expect("made"));
+    }
 }
 
 #[test]
@@ -143,6 +158,28 @@ fn softhsm_conforms() {
         assert_eq!(hsm.transport_key(), made.transport);
         assert_eq!(hsm.describe().expect("described"), made.keys);
         conforms(&hsm);
+        assert_eq!(Record::parse(&wrap(&hsm, 1)[0]).expect("a record").suite, Suite::Aes256Gcm);
+    });
+}
+
+#[test]
+fn softhsm_conforms_without_gcm() {
+    with_softhsm(concat!(module_path!(), "::softhsm_conforms_without_gcm"), |softhsm| {
+        let mut config = softhsm.make_token("node-1");
+        create_keys(&config).expect("made");
+        let before = wrap(&Pkcs11Hsm::open(&config).expect("opens"), 1).pop().expect("one");
+        config.suite = Some(Suite::Aes256CbcHmac);
+        let hsm = Pkcs11Hsm::open(&config).expect("opens");
+        conforms(&hsm);
+        assert_eq!(Record::parse(&wrap(&hsm, 1)[0]).expect("a record").suite, Suite::Aes256CbcHmac);
+        let told = hsm.inspect().expect("looks");
+        assert!(
+            told.iter().any(|check| check.outcome.as_ref().is_ok_and(|found| found.contains("suite 2"))),
+            "{told:?}"
+        );
+        // What was wrapped with the other suite still opens.
+        let opened = hsm.unwrap(vec![ToUnwrap { context: context(0), record: before }]).expect("answers");
+        assert_eq!(opened[0].as_ref().expect("opens"), &secret(0));
     });
 }
 
@@ -255,8 +292,9 @@ fn a_key_that_is_not_as_it_must_be_fails_the_self_test() {
             create_keys(&config).expect("made");
             let session = logged_in(label);
             let kek = find(&session, Role::Kek);
+            let id = session.get_attributes(kek, &[AttributeType::Id]).expect("told").remove(0);
             session.destroy_object(kek).expect("destroyed");
-            make_kek(&session, wrap, extractable);
+            make_kek(&session, wrap, extractable, id);
             let hsm = Pkcs11Hsm::open(&config).expect("opens");
             let checks = self_test::operations(&hsm);
             assert!(failures(&checks).iter().any(|(what, _)| *what == blamed), "{checks:?}");
@@ -265,7 +303,7 @@ fn a_key_that_is_not_as_it_must_be_fails_the_self_test() {
         let config = double;
         create_keys(&config).expect("made");
         let hsm = Pkcs11Hsm::open(&config).expect("opens");
-        make_kek(&logged_in("double"), false, false);
+        make_kek(&logged_in("double"), false, false, Attribute::Id(vec![3; 16]));
         let checks = self_test::operations(&hsm);
         assert!(failures(&checks).iter().any(|(what, _)| *what == "one key of each label and id"), "{checks:?}");
         let error = Pkcs11Hsm::open(&config).err().expect("ambiguous").to_string();
@@ -300,7 +338,7 @@ fn find(session: &Session, role: Role) -> cryptoki::object::ObjectHandle {
     session.find_objects(&[Attribute::Label(role.label().into())]).expect("searches")[0]
 }
 
-fn make_kek(session: &Session, wrap: bool, extractable: bool) {
+fn make_kek(session: &Session, wrap: bool, extractable: bool, id: Attribute) {
     let template = [
         Attribute::Class(ObjectClass::SECRET_KEY),
         Attribute::KeyType(KeyType::AES),
@@ -313,7 +351,7 @@ fn make_kek(session: &Session, wrap: bool, extractable: bool) {
         Attribute::Decrypt(true),
         Attribute::Wrap(wrap),
         Attribute::Label(Role::Kek.label().into()),
-        Attribute::Id(vec![3; 16]),
+        id,
     ];
     session.generate_key(&Mechanism::AesKeyGen, &template).expect("made");
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::HsmConfig,
-    hsm::{HsmError, TokenKeyId, memory::random},
+    hsm::{HsmError, Suite, TokenKeyId, memory::random},
 };
 
 /// What a ceremony made, read back from the token.
@@ -28,7 +28,7 @@ pub struct Ceremony {
     pub audit: Point,
 }
 
-/// Makes KEK, transport key, policy key and audit key. When anything fails, what was made is taken back.
+/// Makes KEK and its HMAC key, transport key, policy key and audit key. When anything fails, what was made is taken back.
 ///
 /// # Errors
 /// [`HsmError::Setup`] when there are keys already, or when the token made a key with other attributes than were asked
@@ -61,7 +61,8 @@ fn make(token: &Arc<Token>, session: &cryptoki::session::Session, ids: KeyIds) -
         })?;
     }
     let points = Points::find(session, token.label(), &ids)?;
-    let described = Seat::new(Arc::clone(token), ids).look(|open, ids, _| inspect::describe(open, ids, &points))?;
+    let described = Seat::past_the_gate(Arc::clone(token), ids, Suite::Aes256Gcm)
+        .look(|open, ids, _| inspect::describe(open, ids, &points))?;
     for key in &described {
         if let Err(reason) = key.check().outcome {
             return Err(setup(

@@ -18,7 +18,7 @@ use super::{
     token::Token,
 };
 use crate::hsm::{
-    Hsm, HsmError, Opened, ToUnwrap, ToWrap, TokenKeyId, health::Health, is_valid_point, self_test::Check,
+    Hsm, HsmError, Opened, Suite, ToUnwrap, ToWrap, TokenKeyId, health::Health, is_valid_point, self_test::Check,
 };
 
 /// A token that is called directly.
@@ -30,9 +30,9 @@ pub(super) struct Direct {
 }
 
 impl Direct {
-    pub(super) fn new(token: &Arc<Token>, ids: KeyIds, points: Points) -> Self {
+    pub(super) fn new(token: &Arc<Token>, ids: KeyIds, points: Points, suite: Suite) -> Self {
         let health = token.gate.follow();
-        Self { seat: Mutex::new(Seat::past_the_gate(Arc::clone(token), ids)), ids, points, health }
+        Self { seat: Mutex::new(Seat::past_the_gate(Arc::clone(token), ids, suite)), ids, points, health }
     }
 
     /// Closes the session.
@@ -51,7 +51,7 @@ impl Direct {
 }
 
 /// A batch may take this long; who calls directly watches over it from outside.
-fn long() -> Instant {
+pub(super) fn long() -> Instant {
     Instant::now() + Duration::from_secs(3600)
 }
 

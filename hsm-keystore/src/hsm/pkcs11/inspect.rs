@@ -64,7 +64,7 @@ impl Role {
         match self {
             Self::Kek => &["ENCRYPT", "DECRYPT"],
             Self::Transport => &["DERIVE"],
-            Self::Policy => &["SIGN", "VERIFY"],
+            Self::Policy | Self::KekMac => &["SIGN", "VERIFY"],
             Self::Audit => &["SIGN"],
         }
     }
@@ -75,6 +75,7 @@ impl KeyDescription {
     pub fn check(&self) -> Check {
         let what = match self.role {
             Role::Kek => "attributes of the KEK",
+            Role::KekMac => "attributes of the KEK's HMAC key",
             Role::Transport => "attributes of the transport key",
             Role::Policy => "attributes of the policy key",
             Role::Audit => "attributes of the audit key",
@@ -91,12 +92,12 @@ impl KeyDescription {
     }
 }
 
-/// Describes the three keys.
+/// Describes the keys.
 pub(super) fn describe(open: &Open, ids: &KeyIds, points: &Points) -> Result<Vec<KeyDescription>, HsmError> {
-    let keys = &open.keys;
-    [(Role::Kek, keys.kek), (Role::Transport, keys.transport), (Role::Policy, keys.policy), (Role::Audit, keys.audit)]
+    Role::ALL
         .into_iter()
-        .map(|(role, handle)| {
+        .map(|role| {
+            let handle = open.keys.of(role);
             let types: Vec<AttributeType> = FLAGS.iter().map(|(_, kind)| *kind).collect();
             let found = open.session.get_attributes(handle, &types).map_err(unavailable)?;
             let is_set = |kind: &AttributeType| found.iter().any(|attribute| is_true(attribute, *kind));
@@ -145,7 +146,7 @@ fn single(open: &Open, ids: &KeyIds) -> Result<Check, HsmError> {
 /// The value of a sensitive key is not told.
 fn hidden(open: &Open) -> Result<Check, HsmError> {
     let what = "key values are hidden";
-    for handle in [open.keys.kek, open.keys.transport, open.keys.policy, open.keys.audit] {
+    for handle in Role::ALL.map(|role| open.keys.of(role)) {
         let told = open.session.get_attributes(handle, &[AttributeType::Value]).unwrap_or_default();
         for attribute in told {
             if let Attribute::Value(value) = attribute
@@ -155,7 +156,7 @@ fn hidden(open: &Open) -> Result<Check, HsmError> {
             }
         }
     }
-    Ok(Check { what, outcome: Ok("of all four".into()) })
+    Ok(Check { what, outcome: Ok("of all five".into()) })
 }
 
 /// No mechanism wraps the keys: tried with a key made for it.
@@ -174,12 +175,8 @@ fn kept(open: &Open) -> Result<Check, HsmError> {
     let wrapping = open.session.generate_key(&Mechanism::AesKeyGen, &template).map_err(unavailable)?;
     let mut refusals = 0;
     let mut leaked = None;
-    for (name, handle) in [
-        ("KEK", open.keys.kek),
-        ("transport key", open.keys.transport),
-        ("policy key", open.keys.policy),
-        ("audit key", open.keys.audit),
-    ] {
+    for role in Role::ALL {
+        let (name, handle) = (role.label(), open.keys.of(role));
         for mechanism in
             [Mechanism::AesKeyWrap, Mechanism::AesKeyWrapPad, Mechanism::AesCbc([0; 16]), Mechanism::AesCbcPad([0; 16])]
         {
@@ -204,7 +201,7 @@ fn fingerprint(session: &Session, role: Role, handle: ObjectHandle, points: &Poi
             let block = fixed.get(..16).unwrap_or_default();
             session.encrypt(&Mechanism::AesCbc([0; 16]), handle, block).map_err(failed)?
         }
-        Role::Policy => session.sign(&Mechanism::Sha256Hmac, handle, &fixed).map_err(failed)?,
+        Role::Policy | Role::KekMac => session.sign(&Mechanism::Sha256Hmac, handle, &fixed).map_err(failed)?,
         Role::Transport => Sha256::digest(points.transport.0).to_vec(),
         Role::Audit => Sha256::digest(points.audit.0).to_vec(),
     };

@@ -4,7 +4,7 @@
 //! verify, the audit key only sign. None can wrap or be wrapped: a key that may wrap and decrypt gives away every extractable key beside it.
 
 use cryptoki::{
-    error::Error as ModuleError,
+    error::{Error as ModuleError, RvError},
     mechanism::Mechanism,
     object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
     session::Session,
@@ -19,6 +19,8 @@ use crate::hsm::{HsmError, TokenKeyId};
 pub enum Role {
     /// Encrypts shares at rest.
     Kek,
+    /// Authenticates shares at rest in suite 2. It belongs to the KEK and has its id.
+    KekMac,
     /// Opens shares that are sealed to this node.
     Transport,
     /// Authenticates access lists.
@@ -28,13 +30,14 @@ pub enum Role {
 }
 
 impl Role {
-    /// All four.
-    pub const ALL: [Self; 4] = [Self::Kek, Self::Transport, Self::Policy, Self::Audit];
+    /// All five.
+    pub const ALL: [Self; 5] = [Self::Kek, Self::KekMac, Self::Transport, Self::Policy, Self::Audit];
 
     /// Its label (`CKA_LABEL`) in the token.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Kek => "eds-kek",
+            Self::KekMac => "eds-kek-mac",
             Self::Transport => "eds-transport",
             Self::Policy => "eds-policy",
             Self::Audit => "eds-audit",
@@ -46,13 +49,13 @@ impl Role {
         match self {
             Self::Kek => "AES-256",
             Self::Transport | Self::Audit => "EC P-256",
-            Self::Policy => "HMAC-SHA-256",
+            Self::Policy | Self::KekMac => "HMAC-SHA-256",
         }
     }
 
     pub(super) const fn class(self) -> ObjectClass {
         match self {
-            Self::Kek | Self::Policy => ObjectClass::SECRET_KEY,
+            Self::Kek | Self::KekMac | Self::Policy => ObjectClass::SECRET_KEY,
             Self::Transport | Self::Audit => ObjectClass::PRIVATE_KEY,
         }
     }
@@ -61,7 +64,7 @@ impl Role {
 /// DER of the object identifier of P-256 (secp256r1).
 const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 
-/// The ids of the four keys.
+/// The ids of the five keys; the two of the KEK share one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct KeyIds {
     pub(super) kek: TokenKeyId,
@@ -70,16 +73,30 @@ pub(super) struct KeyIds {
     pub(super) audit: TokenKeyId,
 }
 
-/// The four keys as one session sees them. Handles are found anew with each session.
+/// The five keys as one session sees them. Handles are found anew with each session.
 pub(super) struct KeyHandles {
     pub(super) kek: ObjectHandle,
+    pub(super) kek_mac: ObjectHandle,
     pub(super) transport: ObjectHandle,
     pub(super) policy: ObjectHandle,
     pub(super) audit: ObjectHandle,
 }
 
+impl KeyHandles {
+    /// The handle of one of them.
+    pub(super) const fn of(&self, role: Role) -> ObjectHandle {
+        match role {
+            Role::Kek => self.kek,
+            Role::KekMac => self.kek_mac,
+            Role::Transport => self.transport,
+            Role::Policy => self.policy,
+            Role::Audit => self.audit,
+        }
+    }
+}
+
 impl KeyIds {
-    /// Finds the four keys by label alone: exactly one of each.
+    /// Finds the keys by label alone: exactly one of each.
     pub(super) fn find(session: &Session, token: &str) -> Result<Self, HsmError> {
         let of = |role: Role| -> Result<TokenKeyId, HsmError> {
             let handle = the_only(session, token, role, None)?;
@@ -103,18 +120,19 @@ impl KeyIds {
     /// The id of one of them.
     pub(super) const fn of(&self, role: Role) -> &TokenKeyId {
         match role {
-            Role::Kek => &self.kek,
+            Role::Kek | Role::KekMac => &self.kek,
             Role::Transport => &self.transport,
             Role::Policy => &self.policy,
             Role::Audit => &self.audit,
         }
     }
 
-    /// The handles of the four keys in this session, by label and id: exactly one of each.
+    /// The handles of the five keys in this session, by label and id: exactly one of each.
     pub(super) fn handles(&self, session: &Session, token: &str) -> Result<KeyHandles, HsmError> {
         let of = |role| the_only(session, token, role, Some(self.of(role)));
         Ok(KeyHandles {
             kek: of(Role::Kek)?,
+            kek_mac: of(Role::KekMac)?,
             transport: of(Role::Transport)?,
             policy: of(Role::Policy)?,
             audit: of(Role::Audit)?,
@@ -212,9 +230,9 @@ pub(super) fn generate(session: &Session, role: Role, id: &TokenKeyId) -> Result
                 Attribute::Unwrap(false),
                 Attribute::Derive(false),
             ]);
-            session.generate_key(&Mechanism::AesKeyGen, &template).map(drop)
+            laddered(template, |template| session.generate_key(&Mechanism::AesKeyGen, template).map(drop))
         }
-        Role::Policy => {
+        Role::Policy | Role::KekMac => {
             let template = common(vec![
                 Attribute::Class(ObjectClass::SECRET_KEY),
                 Attribute::KeyType(KeyType::GENERIC_SECRET),
@@ -227,10 +245,10 @@ pub(super) fn generate(session: &Session, role: Role, id: &TokenKeyId) -> Result
                 Attribute::Unwrap(false),
                 Attribute::Derive(false),
             ]);
-            session.generate_key(&Mechanism::GenericSecretKeyGen, &template).map(drop)
+            laddered(template, |template| session.generate_key(&Mechanism::GenericSecretKeyGen, template).map(drop))
         }
         Role::Transport | Role::Audit => {
-            let public = [
+            let public = vec![
                 Attribute::Token(true),
                 Attribute::Private(false),
                 Attribute::EcParams(P256.to_vec()),
@@ -247,9 +265,54 @@ pub(super) fn generate(session: &Session, role: Role, id: &TokenKeyId) -> Result
                 Attribute::Decrypt(false),
                 Attribute::Unwrap(false),
             ]);
-            session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).map(drop)
+            laddered(private, |private| {
+                laddered(public.clone(), |public| {
+                    session.generate_key_pair(&Mechanism::EccKeyPairGen, public, private).map(drop)
+                })
+            })
         }
     }
+}
+
+/// Makes a key with the whole template, and if the token refuses that, without the uses that it may not have: some tokens
+/// do not know all of them. What the token made of it is read back and must be exactly what was wanted.
+fn laddered(
+    template: Vec<Attribute>,
+    make: impl Fn(&[Attribute]) -> Result<(), ModuleError>,
+) -> Result<(), ModuleError> {
+    match make(&template) {
+        Err(ModuleError::Pkcs11(code, _)) if is_about_the_template(code) => {
+            let reduced: Vec<_> = template.into_iter().filter(|attribute| !is_denied_use(attribute)).collect();
+            make(&reduced)
+        }
+        made => made,
+    }
+}
+
+fn is_about_the_template(code: RvError) -> bool {
+    matches!(
+        code,
+        RvError::AttributeTypeInvalid
+            | RvError::AttributeValueInvalid
+            | RvError::AttributeReadOnly
+            | RvError::TemplateInconsistent
+            | RvError::TemplateIncomplete
+    )
+}
+
+fn is_denied_use(attribute: &Attribute) -> bool {
+    use Attribute as A;
+    matches!(
+        attribute,
+        A::Encrypt(false)
+            | A::Decrypt(false)
+            | A::Sign(false)
+            | A::SignRecover(false)
+            | A::Verify(false)
+            | A::Wrap(false)
+            | A::Unwrap(false)
+            | A::Derive(false)
+    )
 }
 
 /// Removes everything with the label and id of a key: what a broken-off ceremony made.
@@ -268,4 +331,32 @@ pub(super) fn unavailable(source: ModuleError) -> HsmError {
 
 pub(super) fn setup(token: &str, reason: String) -> HsmError {
     HsmError::Setup { token: token.to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use cryptoki::context::Function;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_template_is_tried_once_more_without_denied_uses_only() {
+        let template = || vec![Attribute::Sensitive(true), Attribute::Extractable(false), Attribute::Derive(false)];
+        let refuse = |code: RvError| {
+            let seen = RefCell::new(Vec::new());
+            let made = laddered(template(), |template| {
+                seen.borrow_mut().push(template.to_vec());
+                if seen.borrow().len() == 1 { Err(ModuleError::Pkcs11(code, Function::GenerateKey)) } else { Ok(()) }
+            });
+            (made.is_ok(), seen.into_inner())
+        };
+        let (made, seen) = refuse(RvError::AttributeTypeInvalid);
+        assert!(made);
+        assert_eq!(seen, [template(), template()[..2].to_vec()]);
+        // Another error is none of the template's.
+        let (made, seen) = refuse(RvError::DeviceError);
+        assert!(!made && seen.len() == 1);
+    }
 }

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use cryptoki::{
     error::Error as ModuleError,
     mechanism::{
@@ -29,7 +30,10 @@ use super::{
     token::Token,
 };
 use crate::hsm::{
-    HsmError, Opened, SUITE_AES256_GCM, ToUnwrap, ToWrap, memory::random, record::Record, self_test::described,
+    HsmError, Opened, Suite, ToUnwrap, ToWrap,
+    memory::random,
+    record::{self, Record},
+    self_test::described,
 };
 
 const TAG_BITS: Ulong = Ulong::new(128);
@@ -38,6 +42,8 @@ const TAG_BITS: Ulong = Ulong::new(128);
 pub(super) struct Seat {
     token: Arc<Token>,
     ids: KeyIds,
+    /// The suite of new records.
+    suite: Suite,
     open: Option<Open>,
     /// Whether calls are refused while the gate is closed, and failures close it.
     gated: bool,
@@ -137,13 +143,13 @@ impl Chair {
 }
 
 impl Seat {
-    pub(super) fn new(token: Arc<Token>, ids: KeyIds) -> Self {
-        Self { token, ids, open: None, gated: true }
+    pub(super) fn new(token: Arc<Token>, ids: KeyIds, suite: Suite) -> Self {
+        Self { token, ids, suite, open: None, gated: true }
     }
 
     /// A seat that works while the gate is closed, and does not close it.
-    pub(super) fn past_the_gate(token: Arc<Token>, ids: KeyIds) -> Self {
-        Self { gated: false, ..Self::new(token, ids) }
+    pub(super) fn past_the_gate(token: Arc<Token>, ids: KeyIds, suite: Suite) -> Self {
+        Self { gated: false, ..Self::new(token, ids, suite) }
     }
 
     /// Closes the session.
@@ -157,12 +163,11 @@ impl Seat {
             .iter()
             .map(|item| {
                 in_time(deadline)?;
-                let data = item.context.additional_data(SUITE_AES256_GCM, &self.ids.kek);
-                let kek = self.ids.kek;
+                let (kek, suite) = (self.ids.kek, self.suite);
+                let data = item.context.additional_data(suite, &kek);
                 Ok(self.twice("encrypt", |open| {
-                    let nonce = *random::<12>()?;
-                    let sealed = open.encrypt(nonce, &data, &item.secret)?;
-                    Ok(Record { suite: SUITE_AES256_GCM, kek, nonce, sealed: &sealed }.encode())
+                    let (iv, sealed) = open.seal(suite, &data, &item.secret)?;
+                    Ok(Record { suite, kek, iv: &iv, sealed: &sealed }.encode())
                 })?)
             })
             .collect()
@@ -184,7 +189,7 @@ impl Seat {
 
     fn unwrap_one(&mut self, item: &ToUnwrap, record: Record<'_>) -> Result<Opened, HsmError> {
         let data = item.context.additional_data(record.suite, &record.kek);
-        let decrypt = |open: &Open| open.decrypt(record.nonce, &data, record.sealed);
+        let decrypt = |open: &Open| open.open(record.suite, &data, record.iv, record.sealed);
         match self.twice("decrypt", decrypt) {
             Ok(secret) => Ok(Ok(secret)),
             // Tokens have no common code for a wrong tag; several say «general error». The token worked after that, and
@@ -230,7 +235,8 @@ impl Seat {
 
     /// Encrypts and decrypts something.
     pub(super) fn canary(&mut self) -> Result<(), HsmError> {
-        Ok(self.twice("encrypt and decrypt", Open::canary)?)
+        let suite = self.suite;
+        Ok(self.twice("encrypt and decrypt", |open| open.canary(suite))?)
     }
 
     /// Lets `look` use the session, once.
@@ -269,7 +275,8 @@ impl Seat {
             Err(error) => return Err(self.out_of_order(error)),
         };
         self.rest();
-        match self.seated().map(Open::canary) {
+        let suite = self.suite;
+        match self.seated().map(|open| open.canary(suite)) {
             Ok(Ok(())) => Err(Fault::Operation(error)),
             Ok(Err(_)) => Err(self.out_of_order(error)),
             Err(cause) => Err(self.out_of_order(cause)),
@@ -302,28 +309,65 @@ impl Seat {
 
 impl Open {
     /// Encrypts and decrypts something.
-    fn canary(&self) -> Result<(), Failed> {
-        let (nonce, secret) = (*random::<12>()?, random::<32>()?);
-        let sealed = self.encrypt(nonce, b"eds/v1/health", secret.as_slice())?;
-        let opened = self.decrypt(nonce, b"eds/v1/health", &sealed)?;
+    fn canary(&self, suite: Suite) -> Result<(), Failed> {
+        let secret = random::<32>()?;
+        let (iv, sealed) = self.seal(suite, b"eds/v1/health", secret.as_slice())?;
+        let opened = self.open(suite, b"eds/v1/health", &iv, &sealed)?;
         if *opened == secret.as_slice() { Ok(()) } else { Err(Failed::Output) }
     }
 
-    fn encrypt(&self, nonce: [u8; 12], data: &[u8], secret: &[u8]) -> Result<Vec<u8>, Failed> {
-        let mut given = nonce;
-        let mechanism = Mechanism::AesGcm(GcmParams::new(&mut given, data, TAG_BITS)?);
-        let sealed = self.session.encrypt(&mechanism, self.keys.kek, secret)?;
-        drop(mechanism);
-        // Some tokens put a nonce of their own in the place of ours, or behind the tag: that is another suite.
-        if given != nonce || sealed.len() != secret.len() + 16 {
-            return Err(Failed::Output);
+    /// Encrypts, and returns nonce or IV, and ciphertext with tag.
+    fn seal(&self, suite: Suite, data: &[u8], secret: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Failed> {
+        match suite {
+            Suite::Aes256Gcm => {
+                let nonce = *random::<12>()?;
+                let mut given = nonce;
+                let mechanism = Mechanism::AesGcm(GcmParams::new(&mut given, data, TAG_BITS)?);
+                let sealed = self.session.encrypt(&mechanism, self.keys.kek, secret)?;
+                drop(mechanism);
+                // Some tokens put a nonce of their own in the place of ours, or behind the tag: that is another suite.
+                if given != nonce || sealed.len() != secret.len() + 16 {
+                    return Err(Failed::Output);
+                }
+                Ok((nonce.to_vec(), sealed))
+            }
+            Suite::Aes256CbcHmac => {
+                let (iv, padded) = (*random::<16>()?, record::padded(secret));
+                let mut sealed = self.session.encrypt(&Mechanism::AesCbc(iv), self.keys.kek, &padded)?;
+                if sealed.len() != padded.len() {
+                    return Err(Failed::Output);
+                }
+                let mac = self.authenticate(data, &iv, &sealed)?;
+                sealed.extend_from_slice(&mac);
+                Ok((iv.to_vec(), sealed))
+            }
         }
-        Ok(sealed)
     }
 
-    fn decrypt(&self, mut nonce: [u8; 12], data: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failed> {
-        let mechanism = Mechanism::AesGcm(GcmParams::new(&mut nonce, data, TAG_BITS)?);
-        Ok(Zeroizing::new(self.session.decrypt(&mechanism, self.keys.kek, sealed)?))
+    /// Decrypts what [`Open::seal`] returned.
+    fn open(&self, suite: Suite, data: &[u8], iv: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failed> {
+        match suite {
+            Suite::Aes256Gcm => {
+                let mut nonce = <[u8; 12]>::try_from(iv).map_err(|_| Failed::Output)?;
+                let mechanism = Mechanism::AesGcm(GcmParams::new(&mut nonce, data, TAG_BITS)?);
+                Ok(Zeroizing::new(self.session.decrypt(&mechanism, self.keys.kek, sealed)?))
+            }
+            Suite::Aes256CbcHmac => {
+                let iv = <[u8; 16]>::try_from(iv).map_err(|_| Failed::Output)?;
+                let (ciphertext, tag) = sealed.split_last_chunk::<32>().ok_or(Failed::Output)?;
+                // Nothing that does not authenticate is decrypted.
+                let mac = self.authenticate(data, &iv, ciphertext)?;
+                verify_slices_are_equal(&mac, tag).map_err(|_| Failed::Output)?;
+                let padded = self.session.decrypt(&Mechanism::AesCbc(iv), self.keys.kek, ciphertext)?;
+                record::unpadded(Zeroizing::new(padded)).ok_or(Failed::Output)
+            }
+        }
+    }
+
+    fn authenticate(&self, data: &[u8], iv: &[u8; 16], ciphertext: &[u8]) -> Result<[u8; 32], Failed> {
+        let message = record::hmac_message(data, iv, ciphertext);
+        let mac = self.session.sign(&Mechanism::Sha256Hmac, self.keys.kek_mac, &message)?;
+        mac.try_into().map_err(|_| Failed::Output)
     }
 
     fn derive(&self, peer: &[u8; 65]) -> Result<Zeroizing<[u8; 32]>, Failed> {

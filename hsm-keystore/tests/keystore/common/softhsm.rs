@@ -69,6 +69,7 @@ impl SoftHsm {
             module: MODULE.into(),
             token: label.into(),
             pin_file,
+            suite: None,
             threads: 2,
             deadline: Duration::from_secs(20),
             give_up: Duration::from_secs(60),
