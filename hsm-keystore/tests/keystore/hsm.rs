@@ -47,7 +47,7 @@ fn failures(checks: &[Check]) -> Vec<(&'static str, &str)> {
 }
 
 /// What every token must do.
-fn conforms(hsm: &dyn Hsm) {
+pub(crate) fn conforms(hsm: &dyn Hsm) {
     // Batches of every size come back in order.
     for count in [0, 1, 2, 33, 200] {
         let records = wrap(hsm, count);

@@ -6,4 +6,6 @@ mod common;
 #[expect(dead_code, reason = "shared with the tests of authn, which use all of it")]
 mod forge;
 mod hsm;
+#[cfg(feature = "hsm-matrix")]
+mod hsm_matrix;
 mod program;
