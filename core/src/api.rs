@@ -3,6 +3,8 @@
 //! Every path is below `/v1`. Errors are RFC 9457 problem documents ([`Problem`]). Up to [`MAX_BATCH`] keys go into one
 //! call, and every key of a batch is decided on its own.
 
+pub mod access;
+
 use std::{string::String, vec::Vec};
 
 use base64ct::{Base64, Encoding};

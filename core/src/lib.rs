@@ -14,6 +14,9 @@ pub mod error;
 mod gcm;
 pub mod ids;
 pub mod manifest;
+#[cfg(feature = "std")]
+pub mod names;
+pub mod permissions;
 pub mod registrant;
 mod scalar;
 pub mod sealing;

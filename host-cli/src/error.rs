@@ -15,7 +15,10 @@ use eds_core::ids::{FileId, KeyId};
 
 use crate::{
     catalog, cluster, config, dicom,
-    keystore::{FetchError, KeystoreError, NodeError, RegisterError},
+    keystore::{
+        FetchError, KeystoreError, NodeError, RegisterError,
+        access::{AccessError, text::TextError},
+    },
     output, payload, storage,
 };
 
@@ -121,6 +124,38 @@ pub enum Error {
     /// A key could not be registered.
     #[error(transparent)]
     Register(#[from] RegisterError),
+    /// An access list could not be read or changed, or a change is not in force yet.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// A principal, an entry or a mode on the command line.
+    #[error(transparent)]
+    AccessText(#[from] TextError),
+    /// A key that is to be deleted without anybody having confirmed that.
+    #[error("nothing was deleted: the deletion of key {key} was not confirmed")]
+    NotConfirmed {
+        /// The key.
+        key: KeyId,
+    },
+    /// A key that some nodes did not delete.
+    #[error("key {key} is not deleted on every node{}", lines(.nodes))]
+    NotDeletedEverywhere {
+        /// The key.
+        key: KeyId,
+        /// The nodes, with what they said.
+        nodes: Vec<NodeError>,
+    },
+    /// No key server answered; what each said was printed.
+    #[error("no key server answered the question")]
+    NoAnswer {
+        /// The kind that most of them gave.
+        kind: Kind,
+    },
+    /// A certificate file that names a principal.
+    #[error("{}: cannot be read as the certificate of a principal", path.display())]
+    PrincipalFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// The key servers gave neither a key nor a reason.
     #[error("the key servers gave neither a key nor a reason")]
     NothingFetched,
@@ -236,6 +271,8 @@ impl Error {
             Self::Keystore(error) => error.kind(),
             Self::Fetch(error) => error.kind(),
             Self::Register(error) => error.kind(),
+            Self::Access(error) => error.kind(),
+            Self::AccessText(_) | Self::NotConfirmed { .. } | Self::PrincipalFile { .. } => Kind::Usage,
             Self::Node(error) => error.fault.kind(),
             Self::Payload(error) | Self::Stored { source: error, .. } => error.kind(),
             Self::Dicom { source, .. } | Self::Private { source, .. } => source.kind(),
@@ -244,9 +281,10 @@ impl Error {
             Self::NothingToRestore { .. } => Kind::Usage,
             Self::NothingFetched => Kind::Unavailable,
             Self::NotEverywhere { nodes, .. } => common_kind(nodes),
+            Self::NotDeletedEverywhere { nodes, .. } => common_kind(nodes),
             Self::NotAnId(_) => Kind::Usage,
             Self::CertificateExpired { .. } => Kind::Denied,
-            Self::Unwell { kind, .. } | Self::SomeFailed { kind } => *kind,
+            Self::Unwell { kind, .. } | Self::SomeFailed { kind } | Self::NoAnswer { kind } => *kind,
             Self::Read { source, .. } => Kind::of_io(source),
             Self::Random(_) | Self::Runtime(_) => Kind::Other,
         }
@@ -263,6 +301,11 @@ impl Error {
             Self::Keystore(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
             Self::Register(error) => error.hint(),
+            Self::Access(error) => error.hint(),
+            Self::AccessText(error) => error.hint(),
+            Self::NotConfirmed { .. } => Some("type the id of the key when asked, or give --yes".into()),
+            Self::NotDeletedEverywhere { key, .. } => Some(format!("when those nodes are back: eds key rm {key}")),
+            Self::PrincipalFile { .. } => Some("give the PEM file of the certificate, without its key".into()),
             Self::Payload(error) | Self::Stored { source: error, .. } => error.hint(),
             Self::Dicom { source, .. } if source.is_unreadable() => {
                 Some("--opaque encrypts a file whole, without looking into it".into())
@@ -283,6 +326,7 @@ impl Error {
             | Self::Node(_)
             | Self::NotAnId(_)
             | Self::SomeFailed { .. }
+            | Self::NoAnswer { .. }
             | Self::NothingFetched => None,
         }
     }

@@ -15,7 +15,9 @@ pub mod retrieve;
 use std::io::{Read, Write as _};
 
 use eds_core::{
+    api::access::{AccessList, Asked, WhyAnswer},
     cipher::InputKey,
+    directory::Directory,
     ids::{FileId, KeyId, Threshold},
     manifest::{self, Manifest},
     sharing::FileSecret,
@@ -30,8 +32,12 @@ use crate::{
     cluster::Trust,
     config::Config,
     keystore::{
-        Evidence, Identity, KeyStatus, Keystore, Latencies, NewKey, NodeError, NodeStatus, Prepared, RegisterError,
-        Registered, Want,
+        Evidence, Identity, KeyStatus, Keystore, Latencies, NewKey, NodeError, NodeStatus, NodeView, Prepared,
+        RegisterError, Registered, Want,
+        access::{
+            AccessError, Changed, Everywhere,
+            agree::{Repair, Seen, Share},
+        },
     },
     metadata::Metadata,
     output::Output,
@@ -61,6 +67,11 @@ impl Nodes {
         let keystore = Keystore::connect(trust.directory, &identity, Latencies::load(&config.state))?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
         Ok(Self { keystore, runtime })
+    }
+
+    /// The signed directory in use.
+    pub fn directory(&self) -> &Directory {
+        self.keystore.directory()
     }
 
     /// The quorum client itself.
@@ -108,6 +119,41 @@ impl Nodes {
     /// What every node holds of a key.
     pub fn key_status(&self, key: KeyId) -> KeyStatus {
         self.runtime.block_on(self.keystore.key_status(key))
+    }
+
+    /// What each node shows of the access list of a key.
+    pub fn access(&self, key: KeyId) -> Vec<NodeView<Seen>> {
+        self.runtime.block_on(self.keystore.access(key))
+    }
+
+    /// Changes the access list of a key on every node.
+    ///
+    /// # Errors
+    /// [`AccessError`], and what `edit` failed with.
+    pub fn change_access(
+        &self,
+        key: KeyId,
+        edit: impl FnOnce(AccessList) -> Result<AccessList, Error>,
+    ) -> Result<Changed, Error> {
+        self.runtime.block_on(self.keystore.change_access(key, edit))
+    }
+
+    /// Brings nodes up to date as planned; returns how many hold the list then, and the nodes that do not.
+    ///
+    /// # Errors
+    /// [`AccessError`] when too few do.
+    pub fn repair(&self, key: KeyId, plan: &Repair) -> Result<(Share, Vec<NodeError>), AccessError> {
+        self.runtime.block_on(self.keystore.repair(key, plan))
+    }
+
+    /// The keys that the caller may list, and the nodes that did not answer.
+    pub fn list_keys(&self) -> (Vec<Everywhere>, Vec<NodeError>) {
+        self.runtime.block_on(self.keystore.list_keys())
+    }
+
+    /// What each node says of who may do what with a key.
+    pub fn why(&self, key: KeyId, principal: Option<Asked>) -> Vec<NodeView<WhyAnswer>> {
+        self.runtime.block_on(self.keystore.why(key, principal))
     }
 
     /// Whether every node can be used.

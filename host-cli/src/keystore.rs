@@ -12,7 +12,9 @@
 //! | `latency` | how fast each node usually answers, kept between runs |
 //! | `gather` | which answers make a key, who contradicts: no I/O |
 //! | `fetch`, `register`, `status` | the calls to many nodes |
+//! | `access` | access lists: who may do what with a key |
 
+pub mod access;
 mod error;
 mod fetch;
 mod gather;
@@ -22,7 +24,7 @@ mod register;
 mod status;
 mod transport;
 
-pub use error::{Culprit, FetchError, KeystoreError, NodeError, NodeFault, RegisterError};
+pub use error::{Culprit, FetchError, KeystoreError, NodeError, NodeFault, RegisterError, kind_of};
 pub use fetch::Fetched;
 pub use gather::{Evidence, Want};
 pub use identity::Identity;

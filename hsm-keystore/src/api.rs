@@ -4,6 +4,7 @@
 //! has a bounded body and a bounded time, and its work, which blocks on token and database, is done by a bounded number
 //! of threads.
 
+mod access;
 mod audit;
 mod fetch;
 mod keys;
@@ -68,6 +69,10 @@ pub fn router(node: Arc<Node>, authenticator: Arc<Authenticator>) -> Router {
         .route("/v1/unregister", post(keys::unregister))
         .route("/v1/fetch", post(fetch::handler))
         .route("/v1/keys/{id}", get(keys::information))
+        .route("/v1/access/read", post(access::read))
+        .route("/v1/access/change", post(access::change))
+        .route("/v1/list", post(access::list))
+        .route("/v1/why", post(access::why))
         .route("/v1/node", get(status::node))
         .route("/v1/audit/checkpoint", get(audit::checkpoint))
         .route("/v1/audit/proof/inclusion/{index}/{size}", get(audit::inclusion))
@@ -132,3 +137,6 @@ fn check_batch(count: usize) -> Result<(), ApiError> {
         _ => Err(ApiError::new(Word::BatchTooLarge, format!("{count} keys; one call takes up to {MAX_BATCH}"))),
     }
 }
+
+#[cfg(test)]
+mod tests;

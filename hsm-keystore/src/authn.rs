@@ -24,7 +24,7 @@ pub mod trust;
 pub mod voms;
 pub mod x509;
 
-use crate::policy::{Caller, Subject};
+use crate::policy::Subject;
 
 pub use self::{authenticator::Authenticator, fields::Malformed};
 
@@ -70,11 +70,6 @@ impl Principal {
             proof,
             valid_until: proven.valid_until,
         }
-    }
-
-    /// The caller as the policy sees it. Nobody is an administrator yet.
-    pub fn caller(&self) -> Caller<'_> {
-        Caller { subject: &self.subject, groups: &self.groups, administrator: false }
     }
 
     /// The digest that sealed registrations are bound to.

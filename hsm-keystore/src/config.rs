@@ -5,6 +5,7 @@
 //! (see [`crate::hsm::pin`]).
 
 mod authn;
+mod policy;
 
 use std::{
     net::SocketAddr,
@@ -18,7 +19,8 @@ use toml::Spanned;
 
 pub use self::authn::AuthnConfig;
 use self::authn::RawAuthn;
-use crate::{hex, hsm::Suite};
+use self::policy::RawPolicy;
+use crate::{hex, hsm::Suite, policy::node::NodePolicy};
 
 /// How many session threads serve the token when the file does not say.
 pub const DEFAULT_THREADS: usize = 2;
@@ -48,6 +50,8 @@ pub struct Config {
     pub audit: AuditConfig,
     /// What is accepted as proof of who a caller is, beside client certificates of [`TlsConfig::client_ca`].
     pub authn: AuthnConfig,
+    /// Who administers the node, and who may register keys.
+    pub policy: NodePolicy,
 }
 
 /// The audit log.
@@ -210,6 +214,7 @@ impl Config {
             return Err(invalid(Some(raw.tls.span()), message, hint));
         }
         let tls = raw.tls.into_inner();
+        let policy = raw.policy.read().map_err(|(span, message, hint)| invalid(Some(span), message, hint))?;
         Ok(Self {
             file: file.to_owned(),
             listen,
@@ -228,6 +233,7 @@ impl Config {
             identity: at(raw.node.identity),
             audit: AuditConfig { path: at(raw.audit.path), checkpoint: Duration::from_secs(checkpoint) },
             authn,
+            policy,
         })
     }
 }
@@ -245,6 +251,8 @@ struct Raw {
     audit: RawAudit,
     #[serde(default)]
     authn: RawAuthn,
+    #[serde(default)]
+    policy: RawPolicy,
 }
 
 #[derive(Deserialize)]
@@ -319,6 +327,7 @@ fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::node::{Administrator, Create};
 
     const GOOD: &str = r#"listen = "127.0.0.1:7443"
 
@@ -379,6 +388,45 @@ identity = "node.json"
             assert_eq!(*told, line, "{error}");
             assert!(!hint.is_empty());
             assert!(error.to_string().starts_with("configuration /srv/eds/node.toml, line "), "{error}");
+        }
+    }
+
+    #[test]
+    fn officers_are_named_with_their_authority_or_as_a_group() {
+        let policy = parse(GOOD).expect("a good file").policy;
+        assert_eq!(policy, NodePolicy::default(), "without a section, everybody may register and nobody administers");
+        let section = r#"
+[policy]
+admins = [
+  "/acme/Role=security/Capability=NULL",
+  { issuer = "/O=Ward/CN=CA", subject = "/O=Ward/CN=Officer" },
+  { issuer = "https://id.example", subject = "42" },
+]
+create = ["/acme"]
+"#;
+        let policy = parse(&format!("{GOOD}{section}")).expect("a good file").policy;
+        let text = |text: &str| text.to_owned();
+        let expected = [
+            Administrator::Group(text("/acme/Role=security")),
+            Administrator::Certificate { issuer: text("/O=Ward/CN=CA"), subject: text("/O=Ward/CN=Officer") },
+            Administrator::Token { issuer: text("https://id.example"), subject: text("42") },
+        ];
+        assert_eq!((policy.administrators, policy.create), (expected.to_vec(), Create::Groups(vec![text("/acme")])));
+        for (create, expected) in [("[\"any\"]", Create::Anybody), ("[]", Create::Groups(Vec::new()))] {
+            let policy = parse(&format!("{GOOD}\n[policy]\ncreate = {create}\n")).expect("a good file").policy;
+            assert_eq!(policy.create, expected);
+        }
+        for wrong in [
+            r#"admins = ["/O=Ward/CN=Officer"]"#,
+            r#"admins = [{ subject = "/O=Ward/CN=Officer" }]"#,
+            r#"admins = [{ issuer = "/O=Ward/CN=CA", subject = "/O=a\\x2Fb" }]"#,
+            r#"admins = [{ issuer = "CA", subject = "/O=Ward/CN=Officer" }]"#,
+            r#"admins = [{ issuer = "https://id.example", subject = "" }]"#,
+            r#"create = ["/CN=anyone"]"#,
+            r#"creators = []"#,
+        ] {
+            let error = parse(&format!("{GOOD}\n[policy]\n{wrong}\n")).expect_err(wrong).to_string();
+            assert!(error.contains("line 24") && error.contains("hint: "), "{error}");
         }
     }
 

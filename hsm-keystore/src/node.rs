@@ -17,6 +17,7 @@ use crate::{
     audit::{AppendError, Decision, Log, Operation, Outcome, RequestId, Who, signer},
     hsm::{Hsm, RecordContext, record::Purpose, self_test::described},
     node::access::AccessGuard,
+    policy::node::NodePolicy,
     store::{ShareStore, StoredBody, StoredKey},
 };
 
@@ -64,10 +65,13 @@ pub struct Node {
     pub access: AccessGuard,
     /// The log of every decision.
     pub audit: Arc<Log>,
+    /// Who administers the node, and who may register keys.
+    pub policy: NodePolicy,
 }
 
 impl Node {
-    /// A node of these parts. [`startup`] makes it from a configuration, after its checks.
+    /// A node of these parts, with the policy of a node whose configuration names none. [`startup`] makes it from a
+    /// configuration, after its checks.
     pub fn new(
         id: NodeId,
         number: ShareIndex,
@@ -78,7 +82,13 @@ impl Node {
         audit: Arc<Log>,
     ) -> Self {
         let access = AccessGuard::new(id, Arc::clone(&hsm));
-        Self { id, number, directory, hsm, store, clock, access, audit }
+        Self { id, number, directory, hsm, store, clock, access, audit, policy: NodePolicy::default() }
+    }
+
+    /// The node with this policy.
+    #[must_use]
+    pub fn with_policy(self, policy: NodePolicy) -> Self {
+        Self { policy, ..self }
     }
 
     /// Writes into the audit log that the server started or stopped.

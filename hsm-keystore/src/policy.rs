@@ -4,104 +4,29 @@
 //! everybody and the entries of the access list are asked in this order, and the first whose set has the permission
 //! allows. Nothing takes a permission away. Every node decides alone.
 
+pub mod explain;
+pub mod node;
 pub mod stored;
+pub mod wire;
+
+use eds_core::{names, registrant::Registrant};
+use serde::{Deserialize, Serialize};
 
 use std::fmt;
 
-use eds_core::registrant::Registrant;
-use serde::{Deserialize, Serialize};
-
-/// One thing that may be done with a key, as a bit of a [`Permissions`] set.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-#[repr(u8)]
-pub enum Permission {
-    /// `p`: change owner, permissions and access list.
-    Change = 1,
-    /// `d`: delete the key.
-    Delete = 2,
-    /// `r`: read (kept for the original's commands; nothing here needs it).
-    Read = 4,
-    /// `w`: write (kept for the original's commands).
-    Write = 8,
-    /// `x`: execute (kept for the original's commands).
-    Execute = 16,
-    /// `l`: read what is known of the key, and its access list.
-    List = 32,
-    /// `g`: fetch the share.
-    Fetch = 64,
-    /// `s`: set metadata (kept for the original's commands).
-    SetMetadata = 128,
-}
-
-/// The permissions in the order in which they are printed, with their letters.
-pub const LETTERS: [(Permission, char); 8] = [
-    (Permission::Change, 'p'),
-    (Permission::Delete, 'd'),
-    (Permission::Read, 'r'),
-    (Permission::Write, 'w'),
-    (Permission::List, 'l'),
-    (Permission::Execute, 'x'),
-    (Permission::Fetch, 'g'),
-    (Permission::SetMetadata, 's'),
-];
-
-/// A set of permissions, printed as eight characters such as `pdrwl-gs`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-pub struct Permissions(u8);
-
-impl Permissions {
-    /// No permission.
-    pub const NONE: Self = Self(0);
-    /// What the owner of a new key may do: `pdrwl-gs`, everything but `x`.
-    pub const OWNER: Self = Self(!(Permission::Execute as u8));
-
-    /// The set with these bits.
-    pub const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
-
-    /// The bits of the set.
-    pub const fn bits(self) -> u8 {
-        self.0
-    }
-
-    /// Whether the permission is in the set.
-    pub const fn has(self, permission: Permission) -> bool {
-        self.0 & permission as u8 != 0
-    }
-
-    /// The set with the permission added.
-    #[must_use]
-    pub const fn with(self, permission: Permission) -> Self {
-        Self(self.0 | permission as u8)
-    }
-}
-
-impl fmt::Display for Permissions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        LETTERS.iter().try_for_each(|(permission, letter)| {
-            let shown = if self.has(*permission) { *letter } else { '-' };
-            write!(f, "{shown}")
-        })
-    }
-}
-
-impl fmt::Debug for Permissions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Permissions({self})")
-    }
-}
+pub use eds_core::permissions::{LETTERS, Permission, Permissions};
 
 /// A person or a service, by encoded name within the namespace of the authority that vouches for it.
 ///
-/// Two subjects are the same if kind, namespace and name are; the display form is for people and is never compared.
+/// Two subjects are equal if kind, namespace and name are; the display form is for people and is never compared. A name
+/// that was typed in slash form stands for the encoded name that is written like that ([`Subject::is`]).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Subject {
-    /// How names of this kind are proven: `x509`, later `jwt`.
+    /// What names of this kind are: `x509`, `x509-slash` (never a caller's) or `jwt` (see [`eds_core::api::access`]).
     pub kind: String,
-    /// The authority: DER of the issuer name of a certificate.
+    /// The authority: DER of the issuer name of a certificate, or the issuer of a token.
     pub namespace: Vec<u8>,
-    /// DER of the subject name of a certificate.
+    /// DER of the subject name of a certificate, its slash form where it was typed, or the subject of a token.
     pub name: Vec<u8>,
     /// For people: `/C=CH/O=Ward/CN=Dr Jones`.
     pub display: String,
@@ -111,6 +36,11 @@ impl Subject {
     /// The subject as the registrant of a key.
     pub fn registrant(&self) -> Registrant<'_> {
         Registrant { kind: &self.kind, namespace: &self.namespace, subject: &self.name }
+    }
+
+    /// Whether both are one person or service.
+    pub fn is(&self, other: &Self) -> bool {
+        names::same_subject(&self.registrant(), &other.registrant())
     }
 }
 
@@ -129,6 +59,16 @@ pub enum Grantee {
     Subject(Subject),
     /// Everybody who proves this group, such as a VOMS FQAN.
     Group(String),
+}
+
+impl Grantee {
+    /// Whether the caller is named.
+    pub fn names(&self, caller: Caller<'_>) -> bool {
+        match self {
+            Self::Subject(subject) => subject.is(caller.subject),
+            Self::Group(group) => caller.groups.contains(group),
+        }
+    }
 }
 
 /// Who may do what with one key.
@@ -203,7 +143,7 @@ impl fmt::Display for Rule {
             Self::Owner => f.write_str("owner"),
             Self::Group => f.write_str("group"),
             Self::Others => f.write_str("others"),
-            Self::Entry(position) => write!(f, "entry-{position}"),
+            Self::Entry(position) => write!(f, "entry-{}", position + 1),
         }
     }
 }
@@ -213,21 +153,16 @@ pub fn decide(list: &AccessList, caller: Caller<'_>, needed: Permission) -> Opti
     if caller.administrator {
         return Some(Rule::Administrator);
     }
-    if *caller.subject == list.owner && list.owner_may.has(needed) {
+    if list.owner.is(caller.subject) && list.owner_may.has(needed) {
         return Some(Rule::Owner);
     }
-    let holds = |group: &String| caller.groups.contains(group);
-    if list.group.as_ref().is_some_and(holds) && list.group_may.has(needed) {
+    if list.group.as_ref().is_some_and(|group| caller.groups.contains(group)) && list.group_may.has(needed) {
         return Some(Rule::Group);
     }
     if list.others_may.has(needed) {
         return Some(Rule::Others);
     }
-    let names = |grantee: &Grantee| match grantee {
-        Grantee::Subject(subject) => subject == caller.subject,
-        Grantee::Group(group) => holds(group),
-    };
-    list.entries.iter().position(|(grantee, may)| names(grantee) && may.has(needed)).map(Rule::Entry)
+    list.entries.iter().position(|(grantee, may)| grantee.names(caller) && may.has(needed)).map(Rule::Entry)
 }
 
 #[cfg(test)]

@@ -105,6 +105,19 @@ pub struct StoredBody {
     pub access: StoredAccess,
 }
 
+/// What a listing needs of a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listed {
+    /// The key.
+    pub key: KeyId,
+    /// Where it is in its life.
+    pub state: KeyState,
+    /// Who registered it.
+    pub registrant: RegistrantDigest,
+    /// The access list; a tombstone has none.
+    pub access: Option<StoredAccess>,
+}
+
 /// What became of a registration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Registered {
@@ -166,6 +179,12 @@ pub trait ShareStore: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     fn withdraw(&self, keys: &[KeyId], by: &RegistrantDigest, at: u64) -> Result<Vec<Changed>, StoreError>;
+
+    /// Keys, tombstones included, in the order of their ids, after this one, at most so many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn page(&self, after: Option<KeyId>, most: usize) -> Result<Vec<Listed>, StoreError>;
 
     /// Deletes keys whose access list is still the one that the caller saw: share, access list and manifest are wiped.
     ///

@@ -1,137 +1,91 @@
-//! `eds key`: what the key servers hold of a key.
+//! `eds key`: what the key servers hold of keys, and who may do what with them.
 
-use std::fmt::Write as _;
+mod access;
+mod remove;
+mod status;
+mod sync;
+mod why;
+
+use std::path::Path;
 
 use clap::{Args, Subcommand};
-use eds_core::{
-    api::{KeyInfo, KeyState},
-    ids::{FileId, KeyId},
-    manifest::Manifest,
-};
+use eds_core::ids::{FileId, KeyId};
 
 use super::Options;
 use crate::{
     Error,
     catalog::{self, Catalog},
-    journey::Nodes,
-    keystore::{NodeFault, NodeView},
-    output,
+    config::Config,
+    metadata::Metadata,
 };
 
-/// Look at keys on the key servers.
+/// Look at keys on the key servers, and say who may use them.
 #[derive(Subcommand, Debug)]
 pub enum Key {
     /// Show what each key server holds of a key
-    Status(Status),
+    Status(status::Status),
     /// Tell every key server again that all of them hold a key, after a registration that could not tell all
-    Confirm(Confirm),
-}
-
-/// The arguments of `eds key status`.
-#[derive(Args, Debug)]
-pub struct Status {
-    /// A key, or an image or file of the catalog
-    #[arg(value_name = "ID")]
-    id: String,
-}
-
-/// The arguments of `eds key confirm`.
-#[derive(Args, Debug)]
-pub struct Confirm {
-    /// A key, or an image or file of the catalog
-    #[arg(value_name = "ID")]
-    id: String,
+    Confirm(status::Confirm),
+    /// List the keys that you may list
+    Ls(access::Ls),
+    /// Show who may do what with keys
+    Acl(access::Acl),
+    /// Change the permissions of user (owner), group and others
+    Chmod(access::Chmod),
+    /// Change the entries of access lists
+    Setacl(access::Setacl),
+    /// Give keys to another owner or group
+    Chown(access::Chown),
+    /// Say which rule of which key server allows or refuses what
+    Why(why::Why),
+    /// Show how the key servers differ about who may use a key, and bring those up to date that missed a change
+    Sync(sync::Sync),
+    /// Delete a key on every key server, for ever
+    Rm(remove::Rm),
 }
 
 impl Key {
     pub(super) fn run(self, options: &Options) -> Result<(), Error> {
         match self {
-            Self::Status(status) => status.run(options),
-            Self::Confirm(confirm) => confirm.run(options),
+            Self::Status(command) => command.run(options),
+            Self::Confirm(command) => command.run(options),
+            Self::Ls(command) => command.run(options),
+            Self::Acl(command) => command.run(options),
+            Self::Chmod(command) => command.run(options),
+            Self::Setacl(command) => command.run(options),
+            Self::Chown(command) => command.run(options),
+            Self::Why(command) => command.run(options),
+            Self::Sync(command) => command.run(options),
+            Self::Rm(command) => command.run(options),
         }
     }
 }
 
-impl Status {
-    fn run(self, options: &Options) -> Result<(), Error> {
-        let config = options.load()?;
-        let key = resolve(&self.id, &config.catalog)?;
-        let nodes = Nodes::open(&config)?;
-        let views = nodes.key_status(key);
-        output::print(&describe(key, &views))?;
-        verdict(key, views)
-    }
+/// Which of the keys of an image is meant.
+#[derive(Args, Debug, Clone, Copy)]
+struct Part {
+    /// Of an image of the catalog, the key of the patient's data instead of that of the image
+    #[arg(long)]
+    private: bool,
 }
 
-impl Confirm {
-    fn run(self, options: &Options) -> Result<(), Error> {
-        let config = options.load()?;
-        let key = resolve(&self.id, &config.catalog)?;
-        match Nodes::open(&config)?.confirm(&[key]) {
-            untold if untold.is_empty() => Ok(()),
-            untold => Err(Error::NotEverywhere { key, nodes: untold }),
+impl Part {
+    /// The key that an id stands for: of a catalog entry, or the id itself.
+    fn resolve(self, id: &str, config: &Config) -> Result<KeyId, Error> {
+        if self.private {
+            let image: FileId = id.parse().map_err(|_| Error::NotAnId(id.into()))?;
+            return Ok(Metadata::open(&config.metadata)?.record(image)?.private.key);
         }
+        resolve(id, &config.catalog)
     }
 }
 
 /// The key that an id stands for: of a catalog entry, or the id itself.
-fn resolve(id: &str, catalog: &std::path::Path) -> Result<KeyId, Error> {
+fn resolve(id: &str, catalog: &Path) -> Result<KeyId, Error> {
     let file: FileId = id.parse().map_err(|_| Error::NotAnId(id.into()))?;
     match Catalog::open(catalog).and_then(|catalog| catalog.entry(file)) {
         Ok(entry) => Ok(entry.key),
         Err(catalog::Error::NotFound { .. }) => Ok(KeyId::from_bytes(*file.as_bytes())),
         Err(error) => Err(error.into()),
-    }
-}
-
-fn describe(key: KeyId, views: &[NodeView<KeyInfo>]) -> String {
-    let mut text = format!("key {key}\n");
-    for view in views {
-        let said = match &view.answer {
-            Ok(info) => {
-                let manifest = info.manifest.as_ref().and_then(|bytes| Manifest::decode(&bytes.0).ok());
-                let threshold = manifest.as_ref().map(|manifest| format!(", {}", manifest.threshold));
-                let owner = info.owner.as_ref().map(|owner| format!(", owner {owner}"));
-                let permissions = info.permissions.as_ref().map(|permissions| format!(", {permissions}"));
-                let epoch = info.epoch.map(|epoch| format!(", epoch {epoch}"));
-                format!(
-                    "{}{}{}{}{}",
-                    word(info.state),
-                    threshold.unwrap_or_default(),
-                    epoch.unwrap_or_default(),
-                    owner.unwrap_or_default(),
-                    permissions.unwrap_or_default()
-                )
-            }
-            Err(fault) => fault.to_string(),
-        };
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "node {}  {}  {said}", view.node.number, view.node.url);
-    }
-    text
-}
-
-/// An error unless every node that should hold the key does, and all say the same.
-fn verdict(key: KeyId, views: Vec<NodeView<KeyInfo>>) -> Result<(), Error> {
-    let manifests: Vec<_> = views.iter().filter_map(|view| view.answer.as_ref().ok()?.manifest.as_ref()).collect();
-    let contradiction = manifests.windows(2).any(|pair| matches!(pair, [a, b] if a != b));
-    let mut bad = Vec::new();
-    for view in views {
-        let fault = match view.answer {
-            Ok(info) if info.state == KeyState::Active && !contradiction => continue,
-            Ok(info) if info.state == KeyState::Active => NodeFault::BadAnswer("the nodes' manifests differ".into()),
-            Ok(info) => NodeFault::NotActive(word(info.state)),
-            Err(fault) => fault,
-        };
-        bad.push(crate::keystore::NodeError { node: view.node.number, url: view.node.url.as_str().into(), fault });
-    }
-    if bad.is_empty() { Ok(()) } else { Err(Error::NotEverywhere { key, nodes: bad }) }
-}
-
-fn word(state: KeyState) -> &'static str {
-    match state {
-        KeyState::Pending => "pending",
-        KeyState::Active => "active",
-        KeyState::Tombstone => "deleted",
     }
 }

@@ -107,6 +107,11 @@ impl Faults {
     }
 }
 
+/// The kind that most of these nodes gave.
+pub fn kind_of(nodes: &[NodeError]) -> Kind {
+    Faults(nodes.to_vec()).kind()
+}
+
 /// A key could not be fetched.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FetchError {

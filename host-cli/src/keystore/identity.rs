@@ -77,6 +77,12 @@ impl Identity {
         Registrant { kind: "x509", namespace: leaf.issuer().as_raw(), subject: leaf.subject().as_raw() }.digest()
     }
 
+    /// DER of the name of the authority that vouches for the caller: the namespace of the names that the caller types.
+    pub fn authority(&self) -> Option<Vec<u8>> {
+        let (_, leaf) = X509Certificate::from_der(self.chain.first()?).ok()?;
+        Some(leaf.issuer().as_raw().to_vec())
+    }
+
     pub(super) fn tls(&self) -> ClientConfig {
         self.tls.clone()
     }

@@ -182,7 +182,7 @@ impl<T: Transport> Keystore<T> {
 
     /// Makes all calls at once, each repeated once after a broken connection; returns the nodes that did not do it for
     /// every key.
-    async fn tell_all(&self, calls: Vec<(Node, Call)>, keys: &[KeyId]) -> Vec<NodeError> {
+    pub(super) async fn tell_all(&self, calls: Vec<(Node, Call)>, keys: &[KeyId]) -> Vec<NodeError> {
         let mut running = JoinSet::new();
         for (node, call) in calls {
             let transport = Arc::clone(&self.transport);

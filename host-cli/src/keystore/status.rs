@@ -1,6 +1,6 @@
 //! What each node holds of a key, and whether each node can be used: for `eds key status` and `eds doctor`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use eds_core::{
     api::{KeyInfo, NodeInfo},
@@ -31,13 +31,13 @@ pub struct NodeView<A> {
 impl<T: Transport> Keystore<T> {
     /// Asks every node what it holds of a key.
     pub async fn key_status(&self, key: KeyId) -> KeyStatus {
-        self.ask_everyone(&format!("/v1/keys/{key}"), parse).await
+        self.ask_everyone(&format!("/v1/keys/{key}"), None, Duration::MAX, parse).await
     }
 
     /// Asks every node who it is and whether it is ready, and compares the answer with the directory.
     pub async fn node_status(&self) -> NodeStatus {
-        let mut views = self.ask_everyone::<NodeInfo>("/v1/node", parse).await;
-        let ready = self.ask_everyone("/readyz", |_| Ok(())).await;
+        let mut views = self.ask_everyone::<NodeInfo>("/v1/node", None, Duration::MAX, parse).await;
+        let ready = self.ask_everyone("/readyz", None, Duration::MAX, |_| Ok(())).await;
         for (view, ready) in views.iter_mut().zip(ready) {
             if let (Ok(_), Err(fault)) = (&view.answer, ready.answer) {
                 view.answer = Err(fault);
@@ -56,17 +56,21 @@ impl<T: Transport> Keystore<T> {
         views
     }
 
-    async fn ask_everyone<A: Send + 'static>(
+    /// Asks every node at once; one that takes longer than `patience` (or than any call may) has not answered.
+    pub(super) async fn ask_everyone<A: Send + 'static>(
         &self,
         path: &str,
+        body: Option<Bytes>,
+        patience: Duration,
         read: fn(&Bytes) -> Result<A, NodeFault>,
     ) -> Vec<NodeView<A>> {
         let mut running = JoinSet::new();
         for node in self.directory().nodes.iter().cloned() {
             let transport = Arc::clone(&self.transport);
-            let call = Call { path: path.into(), body: None };
+            let call = Call { path: path.into(), body: body.clone() };
             running.spawn(async move {
-                let answer = transport.call(&node, call).await.and_then(|body| read(&body));
+                let answered = tokio::time::timeout(patience, transport.call(&node, call)).await;
+                let answer = answered.unwrap_or(Err(NodeFault::Timeout)).and_then(|body| read(&body));
                 NodeView { node, answer }
             });
         }
@@ -76,6 +80,6 @@ impl<T: Transport> Keystore<T> {
     }
 }
 
-fn parse<A: DeserializeOwned>(body: &Bytes) -> Result<A, NodeFault> {
+pub(super) fn parse<A: DeserializeOwned>(body: &Bytes) -> Result<A, NodeFault> {
     serde_json::from_slice(body).map_err(|error| NodeFault::BadAnswer(error.to_string()))
 }

@@ -73,7 +73,14 @@ pub(super) async fn information(
     shared.work(move |node| describe(node, &caller, &trail, key)).await.map(Json)
 }
 
-/// A key that may be acted on, with its access list; or why not.
+/// A key that exists, with its access list, before any decision.
+pub(super) struct Found {
+    pub(super) stored: StoredKey,
+    pub(super) body: StoredBody,
+    pub(super) list: AccessList,
+}
+
+/// A key that may be acted on, and the rule that says so.
 pub(super) struct Allowed {
     pub(super) stored: StoredKey,
     pub(super) body: StoredBody,
@@ -81,49 +88,63 @@ pub(super) struct Allowed {
     pub(super) rule: Rule,
 }
 
-/// Reads keys and decides for each one whether the caller has any of the permissions: the same path for every call.
+/// Reads keys and checks their access lists: the same path for every call.
 ///
 /// # Errors
 /// For the whole batch when store or token fail; else each key has its own error.
-pub(super) fn allowed(
-    node: &Node,
-    caller: &Principal,
-    keys: &[KeyId],
-    any_of: &[Permission],
-) -> Result<Vec<Result<Allowed, ApiError>>, ApiError> {
+pub(super) fn found(node: &Node, keys: &[KeyId]) -> Result<Vec<Result<Found, ApiError>>, ApiError> {
     let stored = node.store.read(keys)?;
     let lists: Vec<_> = stored.iter().flatten().filter_map(|key| Some((key.key, &key.body.as_ref()?.access))).collect();
     let mut lists = node.access.open(&lists)?.into_iter();
-    let decide_one = |(key, found): (&KeyId, Option<StoredKey>)| {
+    let find_one = |(key, found): (&KeyId, Option<StoredKey>)| {
         let Some(mut stored) = found else {
             return Err(ApiError::new(Word::KeyNotFound, format!("key {key}")));
         };
         let Some(body) = stored.body.take() else {
             return Err(ApiError::new(Word::KeyDeleted, format!("key {key} was deleted and cannot come back")));
         };
-        let list = match lists.next() {
-            Some(Ok(list)) => list,
+        match lists.next() {
+            Some(Ok(list)) => Ok(Found { stored, body, list }),
             Some(Err(altered)) => {
                 tracing::error!(%key, "{altered}; the key is released to nobody");
                 let detail = format!("key {key}: {altered}; this node's officers must look at its database");
-                return Err(ApiError::new(Word::AccessListAltered, detail));
+                Err(ApiError::new(Word::AccessListAltered, detail))
             }
-            None => return Err(ApiError::new(Word::Internal, format!("key {key}"))),
-        };
-        let rule = any_of.iter().find_map(|permission| decide(&list, caller.caller(), *permission));
-        let Some(rule) = rule else {
+            None => Err(ApiError::new(Word::Internal, format!("key {key}"))),
+        }
+    };
+    Ok(keys.iter().zip(stored).map(find_one).collect())
+}
+
+/// Finds keys and decides for each one whether the caller has any of the permissions.
+///
+/// # Errors
+/// As [`found`].
+pub(super) fn allowed(
+    node: &Node,
+    caller: &Principal,
+    keys: &[KeyId],
+    any_of: &[Permission],
+) -> Result<Vec<Result<Allowed, ApiError>>, ApiError> {
+    let asker = node.policy.caller(&caller.subject, &caller.groups);
+    let decide_one = |(key, found): (&KeyId, Result<Found, ApiError>)| {
+        let Found { stored, body, list } = found?;
+        let permitted = any_of.iter().find_map(|permission| Some((*permission, decide(&list, asker, *permission)?)));
+        let Some((permission, rule)) = permitted else {
             tracing::info!(%key, "refused");
             let detail = format!("{} lacks the permission for key {key}", caller.subject.display);
             return Err(ApiError::new(Word::NotPermitted, detail));
         };
         tracing::debug!(%key, %rule, "allowed");
-        if stored.state == KeyState::Pending && stored.registrant != caller.registrant() {
+        // An administrator can clear away what a registrant left behind, but not use it.
+        let clears = rule == Rule::Administrator && matches!(permission, Permission::List | Permission::Delete);
+        if stored.state == KeyState::Pending && stored.registrant != caller.registrant() && !clears {
             let detail = format!("key {key} is for its registrant alone until all nodes have confirmed it");
             return Err(ApiError::new(Word::KeyPending, detail));
         }
         Ok(Allowed { stored, body, list, rule })
     };
-    Ok(keys.iter().zip(stored).map(decide_one).collect())
+    Ok(keys.iter().zip(found(node, keys)?).map(decide_one).collect())
 }
 
 fn delete(node: &Node, caller: &Principal, trail: &Trail, keys: &[KeyId]) -> Result<KeysAnswer, ApiError> {
@@ -153,7 +174,7 @@ fn delete(node: &Node, caller: &Principal, trail: &Trail, keys: &[KeyId]) -> Res
 }
 
 /// What the log says of a decision.
-fn noted(decided: &Result<Allowed, ApiError>) -> Note {
+pub(super) fn noted(decided: &Result<Allowed, ApiError>) -> Note {
     match decided {
         Ok(allowed) => Note::allowed(allowed.rule),
         Err(error) => Note::refused(error.word()),
@@ -181,7 +202,7 @@ fn describe(node: &Node, caller: &Principal, trail: &Trail, key: KeyId) -> Resul
     }
 }
 
-fn keys(body: &[u8], trail: &Trail) -> Result<Vec<KeyId>, ApiError> {
+pub(super) fn keys(body: &[u8], trail: &Trail) -> Result<Vec<KeyId>, ApiError> {
     let request: KeysRequest = parse(body)?;
     check_batch(request.keys.len())?;
     let keys: Vec<KeyId> = request.keys.into_iter().map(|KeyText(key)| key).collect();
@@ -199,7 +220,7 @@ fn answer(keys: &[KeyId], changed: Vec<Changed>, trail: &Trail) -> KeysAnswer {
     KeysAnswer { results: results.collect() }
 }
 
-fn result(key: KeyId, changed: Changed) -> (KeyResult, Option<Word>) {
+pub(super) fn result(key: KeyId, changed: Changed) -> (KeyResult, Option<Word>) {
     let (state, problem) = match changed {
         Changed::Done(state) => (Some(state), None),
         Changed::Missing => (None, Some((Word::KeyNotFound, "is not on this node"))),

@@ -41,6 +41,15 @@ impl Peer {
     }
 }
 
+#[cfg(test)]
+impl Peer {
+    /// A peer whose certificates were found to prove this principal, for tests of what comes after.
+    pub(super) fn proven(principal: Arc<Principal>, authenticator: &Authenticator) -> Self {
+        let verdict = Mutex::new(Some((authenticator.generation(), Ok(principal))));
+        Self(Some(Arc::new(Presented { certificates: Vec::new(), verdict })))
+    }
+}
+
 impl Presented {
     fn verdict(&self, authenticator: &Authenticator) -> Verdict {
         let generation = authenticator.generation();

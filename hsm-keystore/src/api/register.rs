@@ -42,6 +42,11 @@ pub(super) async fn handler(
 }
 
 fn register(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Result<KeysAnswer, ApiError> {
+    if !node.policy.may_create(node.policy.caller(&caller.subject, &caller.groups)) {
+        tracing::info!("refused");
+        let detail = format!("{} may not register keys on this node", caller.subject.display);
+        return Err(ApiError::new(Word::NotPermitted, detail));
+    }
     let request: RegisterRequest = parse(body)?;
     check_batch(request.manifests.len())?;
     let id = <[u8; 16]>::try_from(request.registration.0.as_slice())

@@ -87,7 +87,8 @@ fn assemble(config: &Config, checks: &mut Vec<Check>, pin_refused: &mut bool, be
     let directory = directory?;
     let number = entry(&directory, &identity, checks)?;
     let (hsm, store, clock) = (Arc::new(hsm), store, Arc::new(SystemClock));
-    Some(Node::new(identity.node, number, directory, hsm, store, clock, Arc::new(audit?)))
+    let node = Node::new(identity.node, number, directory, hsm, store, clock, Arc::new(audit?));
+    Some(node.with_policy(config.policy.clone()))
 }
 
 /// Opens and checks the audit log.

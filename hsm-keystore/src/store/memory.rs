@@ -8,7 +8,7 @@ use std::{
 use eds_core::{api::KeyState, ids::KeyId};
 
 use crate::store::{
-    AccessChange, Changed, KEK_IN_RECORD, KekId, NewKey, Origin, Registered, RegistrantDigest, Registration,
+    AccessChange, Changed, KEK_IN_RECORD, KekId, Listed, NewKey, Origin, Registered, RegistrantDigest, Registration,
     Replacement, ShareStore, StoreError, StoredAccess, StoredBody, StoredKey,
     life::{may_alter, may_move},
 };
@@ -142,6 +142,22 @@ impl ShareStore for MemoryStore {
 
     fn withdraw(&self, keys: &[KeyId], by: &RegistrantDigest, _at: u64) -> Result<Vec<Changed>, StoreError> {
         Ok(self.change(keys, by, KeyState::Tombstone))
+    }
+
+    fn page(&self, after: Option<KeyId>, most: usize) -> Result<Vec<Listed>, StoreError> {
+        let held = self.held();
+        let mut listed: Vec<Listed> = held
+            .keys
+            .values()
+            .filter(|stored| after.is_none_or(|after| stored.key > after))
+            .map(|stored| {
+                let access = stored.body.as_ref().map(|body| body.access.clone());
+                Listed { key: stored.key, state: stored.state, registrant: stored.registrant, access }
+            })
+            .collect();
+        listed.sort_by_key(|listed| listed.key);
+        listed.truncate(most);
+        Ok(listed)
     }
 
     fn delete(&self, keys: &[(KeyId, StoredAccess)], _at: u64) -> Result<Vec<Changed>, StoreError> {

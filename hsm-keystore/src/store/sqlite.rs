@@ -23,8 +23,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, named_params, para
 
 use self::commit::Writer;
 use crate::store::{
-    AccessChange, Changed, KekId, NewKey, Origin, Registered, RegistrantDigest, Registration, Replacement, ShareStore,
-    StoreError, StoredAccess, StoredBody, StoredKey,
+    AccessChange, Changed, KekId, Listed, NewKey, Origin, Registered, RegistrantDigest, Registration, Replacement,
+    ShareStore, StoreError, StoredAccess, StoredBody, StoredKey,
     life::{may_alter, may_move},
 };
 
@@ -211,6 +211,27 @@ impl ShareStore for SqliteStore {
 
     fn withdraw(&self, keys: &[KeyId], by: &RegistrantDigest, at: u64) -> Result<Vec<Changed>, StoreError> {
         self.change(keys, by, KeyState::Tombstone, at)
+    }
+
+    fn page(&self, after: Option<KeyId>, most: usize) -> Result<Vec<Listed>, StoreError> {
+        // Every id is longer than the empty string, and so comes after it.
+        let after: &[u8] = after.as_ref().map_or(&[], |key| key.as_bytes());
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        self.reading(|reader| {
+            let mut select = reader.prepare_cached(statements::PAGE)?;
+            let listed = select.query_map(params![after, most], |row| {
+                Ok(Listed {
+                    key: KeyId::from_bytes(row.get(0)?),
+                    state: state(row, 1)?,
+                    registrant: row.get(2)?,
+                    access: row
+                        .get::<_, Option<Vec<u8>>>(3)?
+                        .zip(row.get::<_, Option<Vec<u8>>>(4)?)
+                        .map(|(list, mac)| StoredAccess { list, mac }),
+                })
+            })?;
+            listed.collect()
+        })
     }
 
     fn delete(&self, keys: &[(KeyId, StoredAccess)], at: u64) -> Result<Vec<Changed>, StoreError> {

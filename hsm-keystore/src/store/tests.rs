@@ -136,6 +136,17 @@ fn conforms(store: &dyn ShareStore) {
     };
     assert_eq!((left(77), left(78), left(79)), (vec![id(21)], vec![id(22)], vec![]));
 
+    // Keys are listed in order, a page at a time; a tombstone without an access list.
+    let page = |after: Option<u8>, most| {
+        let listed = store.page(after.map(id), most).expect("answers");
+        listed.iter().map(|listed| listed.key.as_bytes()[0]).collect::<Vec<_>>()
+    };
+    assert_eq!((page(None, 2), page(Some(2), 1), page(Some(2), 2)), (vec![1, 2], vec![3], vec![3, 4]));
+    assert_eq!((page(Some(4), 9), page(Some(23), 9)), (vec![21, 22, 23], vec![]));
+    let [first, second] = <[Listed; 2]>::try_from(store.page(None, 2).expect("answers")).expect("two");
+    assert_eq!((first.state, first.registrant, first.access), (Active, ALICE, Some(list(1, 4))));
+    assert_eq!((second.state, second.access), (Tombstone, None));
+
     // A key is deleted only as the caller saw it, wiped, and never comes back.
     let seen = |number: u8, mac: u8| (id(number), StoredAccess { list: vec![number, 3], mac: vec![number, mac] });
     let deleted = store.delete(&[seen(1, 9), seen(1, 4), seen(1, 4), seen(9, 4), seen(2, 4)], 4_000).expect("answers");

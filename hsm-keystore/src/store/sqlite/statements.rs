@@ -14,6 +14,8 @@ pub(super) const INSERT_KEY: &str = "INSERT INTO keys (id, state, registration, 
 
 pub(super) const KEY: &str = "SELECT state, registrant, manifest_digest, epoch, manifest, record, access, access_mac \
      FROM keys WHERE id = ?1";
+pub(super) const PAGE: &str = "SELECT id, state, registrant, access, access_mac FROM keys WHERE id > ?1 \
+     ORDER BY id LIMIT ?2";
 pub(super) const STATE: &str = "SELECT state FROM keys WHERE id = ?1";
 pub(super) const STATE_AND_REGISTRANT: &str = "SELECT state, registrant FROM keys WHERE id = ?1";
 pub(super) const STATE_AND_ACCESS: &str = "SELECT state, access IS ?2 AND access_mac IS ?3 FROM keys WHERE id = ?1";
@@ -33,7 +35,7 @@ pub(super) const COUNT_WRAPPED_BY: &str =
 
 /// All of the above.
 #[cfg(test)]
-pub(super) const ALL: [&str; 17] = [
+pub(super) const ALL: [&str; 18] = [
     ORIGIN,
     INSERT_ORIGIN,
     PING,
@@ -41,6 +43,7 @@ pub(super) const ALL: [&str; 17] = [
     INSERT_REGISTRATION,
     INSERT_KEY,
     KEY,
+    PAGE,
     STATE,
     STATE_AND_REGISTRANT,
     STATE_AND_ACCESS,

@@ -1,0 +1,145 @@
+//! What a node's configuration says of people: who administers it, and who may register keys.
+//!
+//! Administrators may do everything with every key of this node. They are named as a group, or as a subject together with
+//! the authority that vouches for it, so that no other authority can issue an administrator.
+
+use eds_core::{api::access::KIND_TOKEN, api::access::KIND_X509, names};
+
+use crate::policy::{Caller, Subject};
+
+/// The policy of one node.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NodePolicy {
+    /// Who administers the node.
+    pub administrators: Vec<Administrator>,
+    /// Who may register keys.
+    pub create: Create,
+}
+
+/// Who administers a node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Administrator {
+    /// The subject of a certificate, both names in slash form.
+    Certificate {
+        /// The authority.
+        issuer: String,
+        /// Its subject.
+        subject: String,
+    },
+    /// The subject of a token.
+    Token {
+        /// The issuer's URL.
+        issuer: String,
+        /// The `sub` claim.
+        subject: String,
+    },
+    /// Everybody who proves this group.
+    Group(String),
+}
+
+/// Who may register keys.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Create {
+    /// Every caller who is known.
+    #[default]
+    Anybody,
+    /// Who proves one of these groups, and administrators.
+    Groups(Vec<String>),
+}
+
+impl Administrator {
+    fn is(&self, subject: &Subject, groups: &[String]) -> bool {
+        match self {
+            Self::Certificate { issuer, subject: name } => {
+                subject.kind == KIND_X509
+                    && names::slash_form(&subject.namespace).as_ref() == Some(issuer)
+                    && names::slash_form(&subject.name).as_ref() == Some(name)
+            }
+            Self::Token { issuer, subject: name } => {
+                subject.kind == KIND_TOKEN && subject.namespace == issuer.as_bytes() && subject.name == name.as_bytes()
+            }
+            Self::Group(group) => groups.contains(group),
+        }
+    }
+}
+
+impl NodePolicy {
+    /// The caller as decisions see it.
+    pub fn caller<'a>(&self, subject: &'a Subject, groups: &'a [String]) -> Caller<'a> {
+        let administrator = self.administrators.iter().any(|administrator| administrator.is(subject, groups));
+        Caller { subject, groups, administrator }
+    }
+
+    /// Whether the caller may register keys.
+    pub fn may_create(&self, caller: Caller<'_>) -> bool {
+        caller.administrator
+            || match &self.create {
+                Create::Anybody => true,
+                Create::Groups(groups) => groups.iter().any(|group| caller.groups.contains(group)),
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn der(common_name: &str) -> Vec<u8> {
+        let length = |extra: usize| u8::try_from(common_name.len() + extra).expect("short");
+        let head = [0x30, length(11), 0x31, length(9), 0x30, length(7), 0x06, 3, 0x55, 4, 3, 0x0c, length(0)];
+        [&head[..], common_name.as_bytes()].concat()
+    }
+
+    fn subject(kind: &str, namespace: &[u8], name: &[u8]) -> Subject {
+        Subject { kind: kind.into(), namespace: namespace.into(), name: name.into(), display: String::new() }
+    }
+
+    #[test]
+    fn an_administrator_is_a_name_of_its_authority() {
+        let text = |text: &str| text.to_owned();
+        let policy = NodePolicy {
+            administrators: vec![
+                Administrator::Certificate { issuer: text("/CN=ca"), subject: text("/CN=officer") },
+                Administrator::Token { issuer: text("https://id.example"), subject: text("42") },
+                Administrator::Group(text("/acme/Role=security")),
+            ],
+            create: Create::Groups(vec![text("/acme")]),
+        };
+        let is = |subject: &Subject, groups: &[&str]| {
+            let groups: Vec<String> = groups.iter().map(|group| text(group)).collect();
+            policy.caller(subject, &groups).administrator
+        };
+        let (ca, other, officer, bob) = (der("ca"), der("other"), der("officer"), der("bob"));
+        assert!(is(&subject("x509", &ca, &officer), &[]));
+        assert!(is(&subject("x509", &ca, &bob), &["/acme", "/acme/Role=security"]));
+        assert!(is(&subject("jwt", b"https://id.example", b"42"), &[]));
+        for (stranger, groups) in [
+            (subject("x509", &other, &officer), &[][..]),
+            (subject("x509", &ca, &bob), &["/acme/Role=securit", "/acme"][..]),
+            (subject("x509", &officer, &ca), &[][..]),
+            (subject("x509", &ca, &der("x/CN=officer")), &[][..]),
+            (subject("jwt", b"https://id.example", b"43"), &[][..]),
+            (subject("jwt", b"https://other.example", b"42"), &[][..]),
+            (subject("jwt", &ca, &officer), &[][..]),
+            (subject("x509", b"https://id.example", b"42"), &[][..]),
+        ] {
+            assert!(!is(&stranger, groups), "{stranger:?}");
+        }
+    }
+
+    #[test]
+    fn keys_are_registered_by_the_groups_named_and_by_everybody_where_none_is() {
+        let person = subject("x509", &der("ca"), &der("bob"));
+        let may = |create: Create, groups: &[String], administrator| {
+            let policy = NodePolicy { administrators: Vec::new(), create };
+            policy.may_create(Caller { subject: &person, groups, administrator })
+        };
+        let acme = [String::from("/acme")];
+        assert!(may(Create::default(), &[], false));
+        assert!(may(Create::Groups(acme.to_vec()), &acme, false));
+        assert!(!may(Create::Groups(acme.to_vec()), &["/acme/ward".into()], false));
+        assert!(!may(Create::Groups(acme.to_vec()), &[], false));
+        assert!(may(Create::Groups(Vec::new()), &[], true));
+        assert!(!may(Create::Groups(Vec::new()), &acme, false));
+    }
+}
