@@ -1,6 +1,9 @@
 //! Making a node: its keys in the token, its database, its audit log and its identity file; all of it or nothing.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use eds_core::ids::NodeId;
 
@@ -11,12 +14,13 @@ use crate::{
     },
     config::Config,
     hsm::{
-        HsmError,
+        HsmError, command,
         memory::random,
         pkcs11::{self, Ceremony, Pkcs11Hsm},
         self_test::{make_canary, make_policy_canary},
     },
     identity::{Identity, IdentityError},
+    node::{Clock, SystemClock},
     store::{Origin, StoreError, sqlite::SqliteStore},
 };
 
@@ -27,6 +31,8 @@ pub struct NewNode {
     pub identity: Identity,
     /// What was made in the token.
     pub keys: Ceremony,
+    /// The file with the record of the ceremony.
+    pub record: PathBuf,
 }
 
 /// A node that could not be made; nothing of it is left.
@@ -56,6 +62,15 @@ pub enum CeremonyError {
         #[source]
         source: io::Error,
     },
+    /// The record of the ceremony.
+    #[error("the ceremony record {} cannot be written", file.display())]
+    Record {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The identity file.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -66,14 +81,15 @@ pub enum CeremonyError {
 /// # Errors
 /// [`CeremonyError`]; keys and files that were made before the error are taken back.
 pub fn make_node(config: &Config) -> Result<NewNode, CeremonyError> {
-    for file in [&config.identity, &config.store, &config.audit.path] {
+    let record = config.identity.with_extension("ceremony.json");
+    for file in [&config.identity, &config.store, &config.audit.path, &record] {
         if file.exists() {
             return Err(CeremonyError::Exists { file: file.clone() });
         }
     }
     let keys = pkcs11::create_keys(&config.hsm)?;
-    match complete(config, &keys) {
-        Ok(identity) => Ok(NewNode { identity, keys }),
+    match complete(config, &keys, &record) {
+        Ok(identity) => Ok(NewNode { identity, keys, record }),
         Err(error) => {
             keys.take_back(&config.hsm);
             Err(error)
@@ -81,7 +97,7 @@ pub fn make_node(config: &Config) -> Result<NewNode, CeremonyError> {
     }
 }
 
-fn complete(config: &Config, keys: &Ceremony) -> Result<Identity, CeremonyError> {
+fn complete(config: &Config, keys: &Ceremony, record: &Path) -> Result<Identity, CeremonyError> {
     let hsm = Pkcs11Hsm::open(&config.hsm)?;
     let identity = Identity::new(NodeId::from_bytes(*random()?), keys.transport, keys.audit);
     let origin = Origin {
@@ -94,10 +110,16 @@ fn complete(config: &Config, keys: &Ceremony) -> Result<Identity, CeremonyError>
     let audit = Options::new(&config.audit.path, checkpoint::origin(&identity.node));
     let rest = Log::create(&audit)
         .map_err(|source| CeremonyError::Audit { directory: config.audit.path.clone(), source })
+        .and_then(|()| {
+            let now = SystemClock.now_milliseconds();
+            command::write_record(record, &config.hsm, &keys.token, &keys.keys, &identity, now)
+                .map_err(|source| CeremonyError::Record { file: record.to_owned(), source })
+        })
         .and_then(|()| Ok(identity.create(&config.identity)?));
     if let Err(error) = rest {
         let _ = fs::remove_file(&config.store);
         let _ = fs::remove_dir_all(&config.audit.path);
+        let _ = fs::remove_file(record);
         return Err(error);
     }
     Ok(identity)

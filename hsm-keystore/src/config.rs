@@ -6,6 +6,7 @@
 
 mod authn;
 mod policy;
+mod token;
 
 use std::{
     net::SocketAddr,
@@ -18,9 +19,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub use self::authn::AuthnConfig;
-use self::authn::RawAuthn;
-use self::policy::RawPolicy;
-use crate::{hex, hsm::Suite, policy::node::NodePolicy};
+use self::{authn::RawAuthn, policy::RawPolicy, token::RawHsm};
+use crate::{
+    hex,
+    hsm::{Suite, pin::PinSource},
+    policy::node::NodePolicy,
+};
 
 /// How many session threads serve the token when the file does not say.
 pub const DEFAULT_THREADS: usize = 2;
@@ -93,8 +97,10 @@ pub struct HsmConfig {
     pub module: PathBuf,
     /// The label of the token. Slot numbers change; labels do not.
     pub token: String,
-    /// The file with the user PIN.
-    pub pin_file: PathBuf,
+    /// The serial number of the token, if the configuration names it.
+    pub serial: Option<String>,
+    /// Where the user PIN comes from.
+    pub pin: PinSource,
     /// The only suite for new records, if the file names one; else the best that the token can do.
     pub suite: Option<Suite>,
     /// How many threads hold a session each.
@@ -171,42 +177,11 @@ impl Config {
             let message = "cluster.fingerprint: not 64 hexadecimal digits".to_owned();
             invalid(Some(raw.cluster.fingerprint.span()), message, "`eds cluster show` prints the fingerprint")
         })?;
-        let threads = number(raw.hsm.threads, DEFAULT_THREADS as u64, 1..=64).map_err(|span| {
-            invalid(span, "hsm.threads: not between 1 and 64".to_owned(), "one or two threads are usual")
-        })?;
-        let deadline =
-            number(raw.hsm.deadline_ms, DEFAULT_DEADLINE.as_millis() as u64, 10..=60_000).map_err(|span| {
-                let message = "hsm.deadline_ms: not between 10 and 60000".to_owned();
-                invalid(span, message, "give milliseconds; 5000 is usual")
-            })?;
         let checkpoint = number(raw.audit.checkpoint_s, DEFAULT_CHECKPOINT.as_secs(), 1..=86_400).map_err(|span| {
             let message = "audit.checkpoint_s: not between 1 and 86400".to_owned();
             invalid(span, message, "give seconds; 60 is usual")
         })?;
-        let give_up =
-            number(raw.hsm.give_up_ms, DEFAULT_GIVE_UP.as_millis() as u64, 100..=86_400_000).map_err(|span| {
-                let message = "hsm.give_up_ms: not between 100 and 86400000".to_owned();
-                invalid(span, message, "give milliseconds; 120000 is usual")
-            })?;
-        let suite = match &raw.hsm.suite {
-            None => None,
-            Some(word) => match Suite::ALL.into_iter().find(|suite| suite.word() == word.get_ref()) {
-                Some(suite) => Some(suite),
-                None => {
-                    let message = format!("hsm.suite: {:?} is no suite", word.get_ref());
-                    let hint = "write \"aes-gcm\" or \"aes-cbc-hmac\", or leave it out to have the best that works";
-                    return Err(invalid(Some(word.span()), message, hint));
-                }
-            },
-        };
-        if raw.hsm.token.get_ref().is_empty() || raw.hsm.token.get_ref().len() > 32 {
-            let message = "hsm.token: a token label has 1 to 32 bytes".to_owned();
-            return Err(invalid(
-                Some(raw.hsm.token.span()),
-                message,
-                "give the label that the token was initialised with",
-            ));
-        }
+        let hsm = token::read(raw.hsm, at).map_err(|(span, message, hint)| invalid(span, message, hint))?;
         let authn = raw.authn.read(at).map_err(|(span, message, hint)| invalid(span, message, hint))?;
         if raw.tls.get_ref().client_ca.is_none() && authn.ca_directory.is_none() {
             let message = "tls.client_ca: missing, and there is no authn.ca_directory either".to_owned();
@@ -220,15 +195,7 @@ impl Config {
             listen,
             cluster: ClusterConfig { directory: at(raw.cluster.directory), fingerprint },
             tls: TlsConfig { certificate: at(tls.certificate), key: at(tls.key), client_ca: tls.client_ca.map(&at) },
-            hsm: HsmConfig {
-                module: at(raw.hsm.module),
-                token: raw.hsm.token.into_inner(),
-                pin_file: at(raw.hsm.pin_file),
-                suite,
-                threads: usize::try_from(threads).unwrap_or(DEFAULT_THREADS),
-                deadline: Duration::from_millis(deadline),
-                give_up: Duration::from_millis(give_up),
-            },
+            hsm,
             store: at(raw.store.path),
             identity: at(raw.node.identity),
             audit: AuditConfig { path: at(raw.audit.path), checkpoint: Duration::from_secs(checkpoint) },
@@ -244,7 +211,7 @@ struct Raw {
     listen: Spanned<String>,
     cluster: RawCluster,
     tls: Spanned<RawTls>,
-    hsm: RawHsm,
+    hsm: Spanned<RawHsm>,
     store: RawStore,
     node: RawNode,
     #[serde(default)]
@@ -268,18 +235,6 @@ struct RawTls {
     certificate: PathBuf,
     key: PathBuf,
     client_ca: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawHsm {
-    module: PathBuf,
-    token: Spanned<String>,
-    pin_file: PathBuf,
-    suite: Option<Spanned<String>>,
-    threads: Option<Spanned<u64>>,
-    deadline_ms: Option<Spanned<u64>>,
-    give_up_ms: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -367,6 +322,16 @@ identity = "node.json"
     }
 
     #[test]
+    fn a_token_may_be_named_by_a_uri() {
+        let uri = "uri = \"pkcs11:token=eds%2D1;serial=2f?pin-source=credential:hsm-pin\"";
+        let text = GOOD.replace("token = \"eds-node-1\"", uri).replace("pin_file = \"pin\"\n", "");
+        let hsm = parse(&text).expect("a good file").hsm;
+        assert_eq!((hsm.token.as_str(), hsm.serial.as_deref()), ("eds-1", Some("2f")));
+        assert_eq!(hsm.pin, PinSource::Credential("hsm-pin".into()));
+        assert_eq!(hsm.module, Path::new("/usr/lib/softhsm/libsofthsm2.so"));
+    }
+
+    #[test]
     fn every_error_names_its_line_and_has_a_hint() {
         for (from, to, line) in [
             ("127.0.0.1:7443", "localhost", 1),
@@ -376,6 +341,9 @@ identity = "node.json"
             ("client_ca = \"/etc/eds/client-ca.pem\"\n", "", 7),
             ("[node]", "[authn]\nclock_skew_s = -1\n\n[node]", 21),
             ("token = \"eds-node-1\"", "token = \"\"", 14),
+            ("token = \"eds-node-1\"", "", 12),
+            ("token = \"eds-node-1\"", "uri = \"pkcs11:token=a?pin-value=1\"", 14),
+            ("token = \"eds-node-1\"", "uri = \"pkcs11:token=a?pin-source=file:/pin\"", 14),
             ("pin_file = \"pin\"", "pin_file = \"pin\"\nthreads = 0", 16),
             ("pin_file = \"pin\"", "pin_file = \"pin\"\ndeadline_ms = 9", 16),
             ("pin_file = \"pin\"", "pin_file = \"pin\"\ngive_up_ms = 1", 16),

@@ -8,6 +8,7 @@
 //! Calls block, but never longer than the implementation's deadline: call them from a thread that may block. Every
 //! caller gets an answer or an error in time, also when the vendor's library hangs.
 
+pub mod command;
 pub mod health;
 pub mod memory;
 pub mod pin;
@@ -15,6 +16,7 @@ pub mod pkcs11;
 pub mod record;
 pub mod self_test;
 pub mod transport;
+pub mod uri;
 
 use std::fmt;
 

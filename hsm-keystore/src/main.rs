@@ -26,7 +26,8 @@ use eds_keystore::{
     config::Config,
     hex,
     hsm::{
-        Health,
+        Health, command,
+        pin::PinSource,
         self_test::{Check, described},
     },
     node::{SystemClock, startup},
@@ -62,6 +63,11 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Prepares the token, makes its keys, checks it and shows it.
+    Hsm {
+        #[command(subcommand)]
+        command: HsmCommand,
+    },
     /// Verifies or exports the audit log; works while the node runs.
     Audit {
         #[command(subcommand)]
@@ -87,6 +93,37 @@ enum Command {
     },
     /// Runs the node, if every check holds.
     Serve {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum HsmCommand {
+    /// Initialises a new token with the label and user PIN of the configuration. An initialised one is never touched.
+    Init {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Where the security officer's PIN comes from: file:/PATH, credential:NAME or prompt.
+        #[arg(long, value_name = "SOURCE", default_value = "prompt")]
+        so_pin_source: String,
+    },
+    /// Makes the keys of a new node in its token, its database and its identity file, as `init` does.
+    Keygen {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Does every operation that a node needs, the wrong way too, and looks at the keys; prints each check.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Shows the token, its suite and its keys with fingerprints and attributes.
+    Status {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
@@ -152,6 +189,7 @@ fn main() -> ExitCode {
     let done: Result<(), Failure> = match &arguments.command {
         Command::Init { config } => load(config).and_then(|config| init(&config)).map_err(Failure::from),
         Command::Check { config } => load(config).and_then(|config| check(&config)).map_err(Failure::from),
+        Command::Hsm { command } => hsm(command).map_err(Failure::from),
         Command::Audit { command } => audit(command).map_err(Failure::from),
         Command::Backup { config, to } => load(config).and_then(|config| back_up(&config, to)).map_err(Failure::from),
         Command::Restore { config, from } => {
@@ -190,31 +228,39 @@ fn load(file: &std::path::Path) -> Result<Config, String> {
 fn init(config: &Config) -> Result<(), String> {
     let made = ceremony::make_node(config).map_err(told)?;
     let mut text = format!("token {:?}: {}\n", config.hsm.token, made.keys.token);
-    for key in &made.keys.keys {
-        text.push_str(&format!(
-            "key {}: {}, id {}, fingerprint {}\n    set: {}\n    not set: {}\n",
-            key.role.label(),
-            key.role.kind(),
-            key.id,
-            key.fingerprint,
-            key.set.join(" "),
-            key.unset.join(" ")
-        ));
-    }
+    made.keys.keys.iter().for_each(|key| text.push_str(&command::told(key)));
     let identity = &made.identity;
     text.push_str(&format!("public transport key: {}\n", hex::encode(&identity.transport_key.0)));
     text.push_str(&format!("public audit key: {}\n", hex::encode(&identity.audit_key.0)));
     text.push_str(&format!("node {}: database {}\n", identity.node, config.store.display()));
     text.push_str(&format!("identity file for `eds cluster add`: {}\n", config.identity.display()));
+    text.push_str(&format!("ceremony record: {}\n", made.record.display()));
     print(&text)
+}
+
+fn hsm(command: &HsmCommand) -> Result<(), String> {
+    match command {
+        HsmCommand::Init { config, so_pin_source } => {
+            let officer =
+                PinSource::parse(so_pin_source).map_err(|reason| reason.replace("pin-source", "so-pin-source"))?;
+            print(&command::init(&load(config)?.hsm, &officer).map_err(told)?)
+        }
+        HsmCommand::Keygen { config } => init(&load(config)?),
+        HsmCommand::Check { config } => report(&command::check(&load(config)?.hsm)),
+        HsmCommand::Status { config } => print(&command::status(&load(config)?.hsm).map_err(told)?),
+    }
 }
 
 fn check(config: &Config) -> Result<(), String> {
     let mut checks = startup::check(config);
     checks.push(tls_check(config));
+    report(&checks)
+}
+
+fn report(checks: &[Check]) -> Result<(), String> {
     let mut failed = 0;
     let mut text = String::new();
-    for check in &checks {
+    for check in checks {
         match &check.outcome {
             Ok(found) => text.push_str(&format!("ok    {}: {found}\n", check.what)),
             Err(reason) => {
@@ -293,6 +339,11 @@ fn tls_side(config: &Config) -> Result<(Arc<Authenticator>, rustls::ServerConfig
 
 fn serve(config: &Config) -> Result<(), Failure> {
     keep_memory_private();
+    if config.hsm.pin == PinSource::Prompt {
+        let reason = "a server logs in again when its token comes back, and nobody may be there then: give it a file or a \
+                      credential as pin-source";
+        return Err(Failure::from(reason.to_owned()));
+    }
     let started = startup::start(config);
     let status = if started.pin_refused { PIN_REFUSED } else { 1 };
     let tls = tls_side(config);

@@ -1,17 +1,82 @@
-//! The PIN of the token, read from a file that nobody but its owner can read.
+//! The PIN of the token: from a file that nobody but its owner can read, from a credential of systemd, or from a person.
 //!
 //! The PIN is never an argument, an environment variable or a configuration value. It is read anew for each login and
 //! kept nowhere.
 
 use std::{
+    env, fmt,
     fs::File,
-    io::Read,
+    io::{self, BufRead, BufReader, Read, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use cryptoki::types::AuthPin;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
+
+/// Where a PIN comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PinSource {
+    /// A file that nobody but its owner can read.
+    File(PathBuf),
+    /// A credential of this name, in the directory that systemd names (`LoadCredentialEncrypted=`).
+    Credential(String),
+    /// The person at the terminal.
+    Prompt,
+}
+
+impl PinSource {
+    /// `PATH`, `file:PATH`, `credential:NAME` or `prompt`.
+    ///
+    /// # Errors
+    /// What is wrong; the text is not repeated, since it may be a PIN in the wrong place.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "prompt" {
+            return Ok(Self::Prompt);
+        }
+        if let Some(name) = text.strip_prefix("credential:") {
+            if name.is_empty() || name.contains('/') || name.starts_with('.') {
+                return Err("pin-source: a credential has a name without slashes".to_owned());
+            }
+            return Ok(Self::Credential(name.to_owned()));
+        }
+        let path = text.strip_prefix("file:").unwrap_or(text);
+        if !path.starts_with('/') {
+            return Err("pin-source: write file:/PATH, credential:NAME or prompt".to_owned());
+        }
+        Ok(Self::File(path.into()))
+    }
+
+    /// Reads the PIN. `whose` is told to the person who is asked.
+    ///
+    /// # Errors
+    /// [`PinError`]; the PIN is in none of them.
+    pub fn read(&self, whose: &str) -> Result<AuthPin, PinError> {
+        match self {
+            Self::File(file) => read(file),
+            Self::Credential(name) => {
+                let folder = env::var_os("CREDENTIALS_DIRECTORY")
+                    .ok_or_else(|| PinError::NoCredentials { name: name.clone() })?;
+                // Its folder is the service's own; the bits of a group are those of its access control list.
+                read_with(&PathBuf::from(folder).join(name), 0o037)
+            }
+            Self::Prompt => ask(whose)
+                .map_err(PinError::Terminal)?
+                .ok_or_else(|| PinError::Terminal(io::Error::other("nothing was typed"))),
+        }
+    }
+}
+
+impl fmt::Display for PinSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "{}", file.display()),
+            Self::Credential(name) => write!(f, "the credential {name}"),
+            Self::Prompt => f.write_str("the terminal"),
+        }
+    }
+}
 
 /// A PIN file that is not used.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +92,18 @@ pub enum PinError {
         #[source]
         source: std::io::Error,
     },
+    /// There are no credentials.
+    #[error(
+        "PIN credential {name}: CREDENTIALS_DIRECTORY is not set\nhint: start the server by its systemd unit, with \
+         LoadCredentialEncrypted={name}:FILE"
+    )]
+    NoCredentials {
+        /// Its name.
+        name: String,
+    },
+    /// Nobody can be asked.
+    #[error("the PIN cannot be asked for at a terminal")]
+    Terminal(#[source] io::Error),
     /// Others could read the PIN.
     #[error("PIN file {file}: mode {mode:04o} lets others read it\nhint: chmod 600 {file}")]
     Mode {
@@ -60,12 +137,16 @@ pub enum PinError {
 /// # Errors
 /// [`PinError`]; the PIN is in none of them.
 pub fn read(file: &Path) -> Result<AuthPin, PinError> {
+    read_with(file, 0o077)
+}
+
+fn read_with(file: &Path, denied: u32) -> Result<AuthPin, PinError> {
     let unreadable = |source| PinError::Unreadable { file: file.to_owned(), source };
     let opened = File::open(file).map_err(unreadable)?;
     // The opened file is looked at, not the name: what is checked is what is read.
     let metadata = opened.metadata().map_err(unreadable)?;
     let mode = metadata.mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    if mode & denied != 0 {
         return Err(PinError::Mode { file: file.to_owned(), mode });
     }
     let user = rustix::process::geteuid().as_raw();
@@ -84,11 +165,40 @@ pub fn read(file: &Path) -> Result<AuthPin, PinError> {
     Ok(AuthPin::from(pin.to_owned()))
 }
 
+/// Asks the person at the terminal, without showing what is typed.
+fn ask(whose: &str) -> io::Result<Option<AuthPin>> {
+    let terminal = File::options().read(true).write(true).open("/dev/tty")?;
+    let shown = tcgetattr(&terminal)?;
+    let mut hidden = shown.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    write!(&terminal, "PIN of {whose}: ")?;
+    tcsetattr(&terminal, OptionalActions::Flush, &hidden)?;
+    let mut line = Zeroizing::new(String::with_capacity(300));
+    let typed = BufReader::new((&terminal).take(300)).read_line(&mut line);
+    let restored = tcsetattr(&terminal, OptionalActions::Flush, &shown);
+    writeln!(&terminal)?;
+    typed?;
+    restored?;
+    let pin = line.trim_end_matches(['\n', '\r']);
+    Ok((!pin.is_empty()).then(|| AuthPin::from(pin.to_owned())))
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
+
+    #[test]
+    fn a_source_is_a_file_a_credential_or_a_person() {
+        assert_eq!(PinSource::parse("file:/run/pin"), Ok(PinSource::File("/run/pin".into())));
+        assert_eq!(PinSource::parse("/run/pin"), Ok(PinSource::File("/run/pin".into())));
+        assert_eq!(PinSource::parse("credential:hsm-pin"), Ok(PinSource::Credential("hsm-pin".into())));
+        assert_eq!(PinSource::parse("prompt"), Ok(PinSource::Prompt));
+        for wrong in ["73281946", "env:73281946", "credential:../73281946", "credential:", "|73281946", ""] {
+            assert!(!PinSource::parse(wrong).expect_err(wrong).contains("73281946"));
+        }
+    }
 
     #[test]
     fn only_a_private_file_with_one_line_is_a_pin() {

@@ -11,6 +11,7 @@ mod gate;
 mod inspect;
 mod keys;
 mod pool;
+mod prepare;
 mod recovery;
 mod seat;
 mod suite;
@@ -26,6 +27,7 @@ pub use self::{
     ceremony::{Ceremony, create_keys},
     inspect::KeyDescription,
     keys::Role,
+    prepare::prepare_token,
 };
 use self::{
     direct::Direct,
@@ -79,6 +81,12 @@ impl Pkcs11Hsm {
     /// What the token says it is: maker, model, serial number, firmware.
     pub fn description(&self) -> &str {
         &self.description
+    }
+
+    /// The suite of new records, and why it was chosen.
+    pub fn suite(&self) -> String {
+        let Choice { suite, why } = &self.choice;
+        format!("{}, suite {} ({why})", suite.name(), suite.code())
     }
 
     /// What is known of the keys.
@@ -193,9 +201,7 @@ impl Hsm for Pkcs11Hsm {
 
     fn inspect(&self) -> Result<Vec<Check>, HsmError> {
         let points = self.points;
-        let Choice { suite, why } = &self.choice;
-        let found = format!("{}, suite {} ({why})", suite.name(), suite.code());
-        let mut checks = vec![Check { what: "suite of new records", outcome: Ok(found) }];
+        let mut checks = vec![Check { what: "suite of new records", outcome: Ok(self.suite()) }];
         checks.extend(
             self.call(move |seat, _| seat.look(|open, ids, token| inspect::checks(open, ids, token, &points)))?,
         );

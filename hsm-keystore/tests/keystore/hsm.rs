@@ -11,6 +11,7 @@ use eds_core::ids::{Epoch, KeyId, NodeId, ShareIndex};
 use eds_keystore::hsm::{
     Hsm, HsmError, HsmErrorKind, RecordContext, ToUnwrap, ToWrap,
     memory::MemoryHsm,
+    pin::PinSource,
     pkcs11::{Pkcs11Hsm, Role, create_keys},
     record::{HEADER, Purpose, Record, Suite},
     self_test::{self, Check},
@@ -235,12 +236,13 @@ fn a_refused_pin_is_never_tried_again() {
         create_keys(&config).expect("made");
         let hsm = Pkcs11Hsm::open(&config).expect("opens");
         hsm.canary().expect("works");
-        std::fs::write(&config.pin_file, "00000000").expect("written");
+        let PinSource::File(pin_file) = &config.pin else { panic!("a file") };
+        std::fs::write(pin_file, "00000000").expect("written");
         raw_session("node-1").logout().expect("logs the whole process out");
         let first = hsm.canary().expect_err("the PIN is wrong").to_string();
         assert!(first.contains("refused the PIN in"), "{first}");
         // Not even with the right PIN: the file would have to be put right by a person, who restarts the server.
-        std::fs::write(&config.pin_file, PIN).expect("written");
+        std::fs::write(pin_file, PIN).expect("written");
         for _ in 0..3 {
             let later = hsm.canary().expect_err("not tried again").to_string();
             assert!(later.contains("refused the PIN before"), "{later}");

@@ -11,6 +11,7 @@ use eds_keystore::{
     config::HsmConfig,
     hsm::{
         Hsm, Suite,
+        pin::PinSource,
         pkcs11::{Pkcs11Hsm, create_keys},
     },
 };
@@ -57,7 +58,8 @@ fn new_token(module: &Path, directory: &Path) -> HsmConfig {
     HsmConfig {
         module: module.into(),
         token: "node-1".into(),
-        pin_file,
+        serial: None,
+        pin: PinSource::File(pin_file),
         suite: None,
         threads: 2,
         deadline: Duration::from_secs(20),

@@ -224,6 +224,73 @@ fn an_altered_audit_log_is_not_served_and_verify_names_the_entry() {
 }
 
 #[test]
+fn a_token_is_prepared_once_named_by_a_uri_and_recorded() {
+    with_softhsm(concat!(module_path!(), "::a_token_is_prepared_once_named_by_a_uri_and_recorded"), |softhsm| {
+        let node = Files::new(softhsm, "node", "unused");
+        let so_pin = node.folder.join("so-pin");
+        fs::write(&so_pin, "12345678").expect("written");
+        fs::set_permissions(&so_pin, fs::Permissions::from_mode(0o600)).expect("set");
+        let hsm = |uri: &str| {
+            let text = fs::read_to_string(&node.config).expect("written");
+            let (before, rest) = text.split_once("[hsm]\n").expect("a section");
+            let (_, after) = rest.split_once("[store]").expect("a section");
+            fs::write(&node.config, format!("{before}[hsm]\nuri = \"{uri}\"\n[store]{after}")).expect("written");
+        };
+        let run = |words: &[&str]| {
+            let mut program = Command::new(env!("CARGO_BIN_EXE_eds-keystored"));
+            program.args(words).arg("--config").arg(&node.config).env("CREDENTIALS_DIRECTORY", &node.folder);
+            let output = program.output().expect("runs");
+            let text = |bytes| String::from_utf8(bytes).expect("text");
+            let said = Said { out: text(output.stdout), error: text(output.stderr), code: output.status.code() };
+            assert!(!format!("{said:?}").contains(PIN) && !format!("{said:?}").contains("12345678"), "{said:?}");
+            said
+        };
+        let uri = |more: &str| format!("pkcs11:token=ward%201{more}?module-path={MODULE}&pin-source=credential:pin");
+        let so = format!("--so-pin-source=file:{}", so_pin.display());
+
+        hsm(&uri(""));
+        let made = run(&["hsm", "init", &so]);
+        assert_eq!(made.code, Some(0), "{made:?}");
+        // A second time would destroy the keys of the first.
+        let again = run(&["hsm", "init", &so]);
+        assert!(again.code == Some(1) && again.error.contains("exists already"), "{again:?}");
+
+        let keys = run(&["hsm", "keygen"]);
+        assert_eq!(keys.code, Some(0), "{keys:?}");
+        let record = fs::read(node.folder.join("node.ceremony.json")).expect("written");
+        let record: serde_json::Value = serde_json::from_slice(&record).expect("JSON");
+        assert_eq!(record["format"], "eds/v1/ceremony");
+        assert_eq!(record["token"]["label"], "ward 1");
+        assert!(record["keys"].as_array().is_some_and(|keys| keys.len() == 5), "{record}");
+
+        let status = run(&["hsm", "status"]);
+        assert_eq!(status.code, Some(0), "{status:?}");
+        for key in record["keys"].as_array().expect("keys") {
+            let fingerprint = key["fingerprint"].as_str().expect("text");
+            assert!(fingerprint.len() == 16 && status.out.contains(fingerprint), "{fingerprint}: {status:?}");
+        }
+        let checked = run(&["hsm", "check"]);
+        assert_eq!(checked.code, Some(0), "{checked:?}");
+        assert!(checked.out.contains("suite 1") && checked.out.contains("cannot be wrapped out"), "{checked:?}");
+
+        // The serial number narrows the choice to one device.
+        let (_, serial) = status.out.split_once("serial ").expect("told");
+        let serial: String = serial.chars().take_while(char::is_ascii_alphanumeric).collect();
+        hsm(&uri(&format!(";serial={serial}")));
+        assert_eq!(run(&["hsm", "check"]).code, Some(0));
+        hsm(&uri(";serial=0000000000000000"));
+        let other = run(&["hsm", "check"]);
+        assert!(other.code == Some(1) && other.out.contains("serial number"), "{other:?}");
+        // A server needs a PIN without a person, and a PIN is no part of a URI.
+        hsm(&uri("").replace("credential:pin", "prompt"));
+        assert!(run(&["serve"]).error.contains("nobody may be there"));
+        hsm(&format!("pkcs11:token=ward%201?pin-value={PIN}"));
+        let value = run(&["hsm", "check"]);
+        assert!(value.code == Some(1) && value.error.contains("use pin-source"), "{value:?}");
+    });
+}
+
+#[test]
 fn a_failed_ceremony_leaves_no_keys() {
     with_softhsm(concat!(module_path!(), "::a_failed_ceremony_leaves_no_keys"), |softhsm| {
         softhsm.make_token("node-4");

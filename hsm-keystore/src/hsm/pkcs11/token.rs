@@ -19,7 +19,7 @@ use cryptoki::{
 use super::gate::Gate;
 use crate::{
     config::HsmConfig,
-    hsm::{HsmError, pin, self_test::described},
+    hsm::{HsmError, self_test::described},
 };
 
 /// A token that is present and has a user PIN.
@@ -66,14 +66,23 @@ impl Token {
         })?;
         let tokens =
             tokens(&module).map_err(|error| setup(format!("the module lists no tokens ({})", described(&error))))?;
-        let mut matching = tokens.iter().filter(|(_, info)| info.label().trim_end() == label);
+        let serial = config.serial.as_deref();
+        let named = |info: &TokenInfo| {
+            info.label().trim_end() == label && serial.is_none_or(|serial| info.serial_number().trim_end() == serial)
+        };
+        let mut matching = tokens.iter().filter(|(_, info)| named(info));
         let (slot, info) = match (matching.next(), matching.next()) {
             (Some(found), None) => found,
             (None, _) => {
-                let seen: Vec<_> = tokens.iter().map(|(_, info)| format!("{:?}", info.label().trim_end())).collect();
+                let told = |info: &TokenInfo| match serial {
+                    Some(_) => format!("{:?} with serial {}", info.label().trim_end(), info.serial_number().trim_end()),
+                    None => format!("{:?}", info.label().trim_end()),
+                };
+                let seen: Vec<_> = tokens.iter().map(|(_, info)| told(info)).collect();
                 return Err(setup(format!(
-                    "there is no token with this label (the module shows: {}); make it with your vendor's tool, for \
-                     SoftHSM: softhsm2-util --init-token --free --label {label}",
+                    "there is no token with this label{} (the module shows: {}); make it with your vendor's tool or with \
+                     `eds-keystored hsm init`, for SoftHSM: softhsm2-util --init-token --free --label {label}",
+                    if serial.is_some() { " and serial number" } else { "" },
                     if seen.is_empty() { "none".to_owned() } else { seen.join(", ") }
                 )));
             }
@@ -179,7 +188,10 @@ impl Token {
                 return Err(self.pin(reason.into()));
             }
         }
-        let pin = pin::read(&self.config.pin_file)
+        let pin = self
+            .config
+            .pin
+            .read(&format!("token {:?}", self.config.token))
             .map_err(|error| HsmError::Setup { token: self.config.token.clone(), reason: described(&error) })?;
         let anchor = link.open()?;
         match anchor.login(UserType::User, Some(&pin)) {
@@ -189,7 +201,7 @@ impl Token {
             }
             Err(ModuleError::Pkcs11(code, _)) if is_about_the_pin(code) => {
                 link.refused = true;
-                let file = self.config.pin_file.display();
+                let file = &self.config.pin;
                 Err(self.pin(format!("it refused the PIN in {file} ({code:?}); it is not tried again")))
             }
             Err(source) => Err(HsmError::Unavailable { operation: "log in", source: Some(source) }),
@@ -214,7 +226,7 @@ impl Link {
 }
 
 /// The tokens that can describe themselves. A slot that cannot be asked is not ours; slot numbers change, labels do not.
-fn tokens(module: &Pkcs11) -> Result<Vec<(Slot, TokenInfo)>, ModuleError> {
+pub(super) fn tokens(module: &Pkcs11) -> Result<Vec<(Slot, TokenInfo)>, ModuleError> {
     let slots = module.get_slots_with_token()?.into_iter();
     let described = slots.filter_map(|slot| module.get_token_info(slot).ok().map(|info| (slot, info)));
     Ok(described.filter(|(_, info)| info.token_initialized()).collect())
@@ -241,7 +253,7 @@ fn is_about_the_pin(code: RvError) -> bool {
 }
 
 /// A module is loaded and initialised once in a process, whoever uses it.
-fn load(file: &Path) -> Result<Pkcs11, ModuleError> {
+pub(super) fn load(file: &Path) -> Result<Pkcs11, ModuleError> {
     static LOADED: Mutex<Option<HashMap<PathBuf, Pkcs11>>> = Mutex::new(None);
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let loaded = loaded.get_or_insert_default();

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use eds_keystore::config::HsmConfig;
+use eds_keystore::{config::HsmConfig, hsm::pin::PinSource};
 
 /// Where Debian's package puts the module.
 pub(crate) const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
@@ -68,7 +68,8 @@ impl SoftHsm {
         HsmConfig {
             module: MODULE.into(),
             token: label.into(),
-            pin_file,
+            serial: None,
+            pin: PinSource::File(pin_file),
             suite: None,
             threads: 2,
             deadline: Duration::from_secs(20),
