@@ -199,4 +199,4 @@ pub fn revokes(before: &AccessList, after: &AccessList) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
