@@ -167,7 +167,8 @@ impl<T: Transport> Keystore<T> {
             (node, Call { path: "/v1/access/change".into(), body: Some(body) })
         });
         let mut missing = self.tell_all(calls.collect(), &[key]).await;
-        let changed = |fault: &NodeFault| matches!(fault, NodeFault::Refused(problem) if problem.word() == "key-changed");
+        let changed =
+            |fault: &NodeFault| matches!(fault, NodeFault::Refused(problem) if problem.word() == "key-changed");
         if missing.iter().any(|error| changed(&error.fault)) {
             // A call that was repeated after a broken connection finds the change made already: by itself.
             let (views, wanted) = (self.access(key).await, list.digest());

@@ -8,6 +8,7 @@ use eds_core::{
     ids::KeyId,
     permissions::Permissions,
 };
+use sha2::{Digest, Sha256};
 
 use super::{
     harness::{TestNode, next_version, people},
@@ -139,4 +140,26 @@ async fn a_revocation_takes_effect_with_the_answer() {
     };
     assert!(node.change(&callers["owner"], &[(key, revoke)]).await[0].allowed);
     assert!(!node.fetch(&callers["friend"], &[key]).await[0].allowed);
+}
+
+#[tokio::test]
+async fn the_audit_log_tells_who_changed_what_by_which_rule_and_who_was_refused() {
+    let node = TestNode::new();
+    let callers = people();
+    let before = list("owner", Permissions::from_bits(255));
+    let (changed, refused) =
+        (node.store(&before, false), node.store(&list("group", Permissions::from_bits(255)), false));
+    let changes = vec![change(changed, &before, next_version), change(refused, &before, next_version)];
+    assert_eq!(words(&node.send_changes(&callers["owner"], changes).await), [None, Some("not-permitted")]);
+    let decisions = node.decisions();
+    let of = |key: KeyId| {
+        let found: Vec<_> = decisions.iter().filter(|decision| decision.keys.contains(&key)).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        (found[0].operation.as_str(), found[0].outcome.reason(), found[0].rule.as_str(), found[0].access_list)
+    };
+    // What was written ahead of the change is the digest of the very bytes that are stored now.
+    let stored = node.node.store.read(&[changed]).expect("reads").remove(0).expect("there").body.expect("whole");
+    let digest = <[u8; 32]>::from(Sha256::digest(&stored.access.list));
+    assert_eq!(of(changed), ("acl.change", None, "owner", Some(digest)));
+    assert_eq!(of(refused), ("acl.change", Some("not-permitted"), "", None));
 }

@@ -34,7 +34,10 @@ use tower::ServiceExt;
 
 use crate::{
     api::{Peer, router},
-    audit::{Log, checkpoint, log::Options},
+    audit::{
+        Decision, Log, checkpoint,
+        log::{Options, Reader},
+    },
     authn::{Authenticator, Principal, authenticator::Accepted, setup::FetchNothing},
     hsm::{Hsm, RecordContext, ToWrap, memory::MemoryHsm, record::Purpose},
     node::{Clock, Node},
@@ -137,7 +140,7 @@ pub(super) struct TestNode {
     router: Router,
     authenticator: Arc<Authenticator>,
     pages: AtomicUsize,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl TestNode {
@@ -181,7 +184,7 @@ impl TestNode {
             authenticator,
             node,
             pages: AtomicUsize::new(0),
-            _folder: folder,
+            folder,
         }
     }
 
@@ -206,6 +209,14 @@ impl TestNode {
             self.node.store.confirm(&[key], &registrant, NOW).expect("confirms");
         }
         key
+    }
+
+    /// Everything in the audit log.
+    pub(super) fn decisions(&self) -> Vec<Decision> {
+        let folder = self.folder.path().join("audit");
+        let mut reader = Reader::open(&folder, Some(self.node.audit.origin())).expect("opens");
+        let records = std::iter::from_fn(|| reader.read(|_| ()).expect("whole"));
+        records.map(|record| record.entry.decision).collect()
     }
 
     /// The access list that is stored.
