@@ -59,6 +59,9 @@ pub struct DraftNode {
     pub url: String,
     /// The compressed public key that shares are sealed to, base64.
     pub transport_key: String,
+    /// The compressed public key that signs its audit checkpoints, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_key: Option<String>,
     /// The sealing suites it can open.
     pub suites: Vec<u16>,
     /// False once the node takes no new shares.
@@ -72,6 +75,9 @@ pub struct NodeCard {
     pub node: String,
     /// The compressed public key that shares are sealed to, base64.
     pub transport_key: String,
+    /// The compressed public key that signs its audit checkpoints, base64.
+    #[serde(default)]
+    pub audit_key: Option<String>,
     /// The sealing suites it can open.
     pub suites: Vec<u16>,
 }
@@ -270,6 +276,7 @@ impl Draft {
             id: card.node,
             url: url.trim_end_matches('/').into(),
             transport_key: card.transport_key,
+            audit_key: card.audit_key,
             suites: card.suites,
             active: true,
         };
@@ -366,7 +373,7 @@ impl DraftNode {
             id: self.id.parse::<NodeId>().map_err(|_| field("id", &self.id, "a UUID"))?,
             url: check_url(&self.url)?,
             transport_key: point("transport_key", &self.transport_key)?,
-            audit_key: None,
+            audit_key: self.audit_key.as_deref().map(|key| point("audit_key", key)).transpose()?,
             suites: suites
                 .ok_or_else(|| field("suites", format!("{:?}", self.suites), "a list with suite 1, at most 8 long,"))?,
             active: self.active,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cluster::draft::{
-    Draft, NodeCard,
+    Draft,
     tests::{Desk, card},
 };
 
@@ -99,8 +99,7 @@ fn a_number_is_never_given_to_another_node() {
     scene.import(&scene.desk.sign("1.edd")).expect("imports");
     let mut draft = Draft::load(&scene.desk.draft).expect("reads");
     draft.nodes.retain(|node| node.number != 2);
-    let NodeCard { node, transport_key, suites } = card(9);
-    draft.add(2, "https://127.0.0.1:9009", NodeCard { node, transport_key, suites }).expect("the draft forgot it");
+    draft.add(2, "https://127.0.0.1:9009", card(9)).expect("the draft forgot it");
     draft.store(&scene.desk.draft).expect("writes");
     let file = scene.desk.sign("2.edd");
     assert!(matches!(scene.update(&file), Err(Error::Renumbered { number: 2 })));

@@ -40,9 +40,11 @@ pub(crate) fn card(number: u16) -> NodeCard {
     let mut scalar = [1u8; 32];
     scalar[..2].copy_from_slice(&number.to_be_bytes());
     let key = SigningKey::from_slice(&scalar).expect("in the field");
+    let public = Base64::encode_string(&directory::compressed(key.verifying_key()).0);
     NodeCard {
         node: NodeId::from_bytes([u8::try_from(number).expect("small"); 16]).to_string(),
-        transport_key: Base64::encode_string(&directory::compressed(key.verifying_key()).0),
+        audit_key: Some(public.clone()),
+        transport_key: public,
         suites: vec![1],
     }
 }
@@ -118,6 +120,8 @@ fn what_a_directory_cannot_carry_is_refused() {
         let wrong = NodeCard { suites, ..card(1) };
         assert!(matches!(draft.add(1, "https://h:1", wrong), Err(Error::Field { field: "suites", .. })));
     }
+    let wrong = NodeCard { audit_key: Some("AAAA".into()), ..card(1) };
+    assert!(matches!(draft.add(1, "https://h:1", wrong), Err(Error::Field { field: "audit_key", .. })));
     let wrong = NodeCard { node: "seven".into(), ..card(1) };
     assert!(matches!(draft.add(1, "https://h:1", wrong), Err(Error::Field { field: "id", .. })));
     assert!(matches!(draft.add(0, "https://h:1", card(1)), Err(Error::Field { field: "number", .. })));
