@@ -16,7 +16,7 @@ use eds_core::ids::{FileId, KeyId};
 use crate::{
     catalog, cluster, config, dicom,
     keystore::{
-        FetchError, KeystoreError, NodeError, RegisterError,
+        FetchError, KeystoreError, NodeError, NodeFault, RegisterError,
         access::{AccessError, text::TextError},
     },
     output, payload, storage,
@@ -162,6 +162,14 @@ pub enum Error {
     /// The data path of a file that is not in the catalog.
     #[error(transparent)]
     Payload(#[from] payload::Error),
+    /// A file that the user named.
+    #[error("{}", path.display())]
+    Container {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: payload::Error,
+    },
     /// A registered file.
     #[error("file {file}")]
     Stored {
@@ -260,6 +268,15 @@ impl Error {
         move |source| Self::Read { path, source }
     }
 
+    /// For `map_err`: an error of the data path, with the file that the user named.
+    pub fn of_file(path: &Path) -> impl Fn(Self) -> Self {
+        let path = path.to_path_buf();
+        move |error| match error {
+            Self::Payload(source) => Self::Container { path: path.clone(), source },
+            other => other,
+        }
+    }
+
     /// What sort of failure this is.
     pub fn kind(&self) -> Kind {
         match self {
@@ -274,7 +291,9 @@ impl Error {
             Self::Access(error) => error.kind(),
             Self::AccessText(_) | Self::NotConfirmed { .. } | Self::PrincipalFile { .. } => Kind::Usage,
             Self::Node(error) => error.fault.kind(),
-            Self::Payload(error) | Self::Stored { source: error, .. } => error.kind(),
+            Self::Payload(error) | Self::Stored { source: error, .. } | Self::Container { source: error, .. } => {
+                error.kind()
+            }
             Self::Dicom { source, .. } | Self::Private { source, .. } => source.kind(),
             Self::RecordedManifest(_) => Kind::Damaged,
             Self::Interrupted { .. } => Kind::NotFound,
@@ -306,7 +325,9 @@ impl Error {
             Self::NotConfirmed { .. } => Some("type the id of the key when asked, or give --yes".into()),
             Self::NotDeletedEverywhere { key, .. } => Some(format!("when those nodes are back: eds key rm {key}")),
             Self::PrincipalFile { .. } => Some("give the PEM file of the certificate, without its key".into()),
-            Self::Payload(error) | Self::Stored { source: error, .. } => error.hint(),
+            Self::Payload(error) | Self::Stored { source: error, .. } | Self::Container { source: error, .. } => {
+                error.hint()
+            }
             Self::Dicom { source, .. } if source.is_unreadable() => {
                 Some("--opaque encrypts a file whole, without looking into it".into())
             }
@@ -315,10 +336,7 @@ impl Error {
             Self::Interrupted { .. } => Some("register the image again".into()),
             Self::NothingToRestore { .. } => Some("leave out --restore".into()),
             Self::CertificateExpired { .. } => Some("ask the authority that issued it for a new one".into()),
-            Self::NotEverywhere { key, nodes } if common_kind(nodes) == Kind::Unavailable => {
-                Some(format!("when those nodes are back: eds key confirm {key}"))
-            }
-            Self::NotEverywhere { .. } => None,
+            Self::NotEverywhere { key, nodes } => not_everywhere(*key, nodes),
             Self::Unwell { .. } => Some("the lines marked FAIL above say what is wrong".into()),
             Self::Read { .. }
             | Self::Random(_)
@@ -345,6 +363,15 @@ impl Error {
         }
         text
     }
+}
+
+/// What to do about a key that is not in use on every node.
+fn not_everywhere(key: KeyId, nodes: &[NodeError]) -> Option<String> {
+    if nodes.iter().any(|node| matches!(node.fault, NodeFault::NotActive("pending"))) {
+        return Some(format!("tell the nodes that all hold it: eds key confirm {key}"));
+    }
+    let away = nodes.iter().any(|node| node.fault.kind() == Kind::Unavailable);
+    away.then(|| "`eds doctor` shows which nodes can be reached; enough others still open the key".into())
 }
 
 /// The kind of the faults when all are of one kind, else that something is not available.

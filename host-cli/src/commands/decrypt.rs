@@ -33,7 +33,7 @@ impl Decrypt {
         let output = Output::open(&self.output, if self.force { Existing::Replace } else { Existing::Keep })?;
         let nodes = Nodes::open(&config)?;
         let source = Source::of_file(&mut input).map_err(Error::reading(&self.input))?;
-        let (_, culprits) = files::decrypt(&nodes, source, output)?;
+        let (_, culprits) = files::decrypt(&nodes, source, output).map_err(Error::of_file(&self.input))?;
         warn(&culprits);
         Ok(())
     }

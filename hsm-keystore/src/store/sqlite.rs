@@ -1,7 +1,7 @@
 //! A [`ShareStore`] in one SQLite file, for one server process.
 //!
 //! Write-ahead log with `synchronous = FULL`: a commit is on the disk before the call returns. One connection writes, for
-//! all callers that wait together ([`commit`]); a few read beside it. `secure_delete` overwrites what is wiped. The file is
+//! all callers that wait together (`commit`); a few read beside it. `secure_delete` overwrites what is wiped. The file is
 //! made with mode 0600; a file of another program, or of a newer schema, is refused, one of an older schema is migrated.
 
 mod commit;
