@@ -1,6 +1,13 @@
 //! The conformance suite over tokens that `make test` does not install; `scripts/hsm-matrix` builds and names them.
 
-use std::{env, fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
@@ -80,4 +87,57 @@ fn kryoptic_conforms_with_either_suite() {
             }
         }
     });
+}
+
+const NSS_DIRECTORY: &str = "EDS_TEST_NSS_DIRECTORY";
+
+/// NSS gives out keys that it calls non-extractable, to whoever may make a wrapping key beside them. It starts only with
+/// parameters of its own, so the test module's daemon starts it.
+#[test]
+fn nss_is_refused_because_it_lets_keys_out() {
+    let named = |variable: &str| env::var_os(variable).expect("run scripts/hsm-matrix");
+    let Some(directory) = env::var_os(NSS_DIRECTORY) else {
+        let directory = tempfile::tempdir().expect("a directory");
+        let pin_file = directory.path().join("pin");
+        fs::write(&pin_file, PIN).expect("written");
+        fs::set_permissions(&pin_file, fs::Permissions::from_mode(0o600)).expect("set");
+        let database = format!("sql:{}", directory.path().display());
+        let made = Command::new("certutil").args(["-N", "-d", &database, "-f"]).arg(&pin_file).output().expect("runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let socket = directory.path().join("socket");
+        let parameters = format!("configdir='{database}' certPrefix='' keyPrefix='' secmod='secmod.db' flags=");
+        let mut daemon = Command::new(named("EDS_PKCS11_DAEMON"))
+            .args([named("EDS_NSS_MODULE").as_os_str(), socket.as_os_str()])
+            .env("EDS_DAEMON_PARAMETERS", parameters)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut line = String::new();
+        BufReader::new(daemon.stdout.take().expect("piped")).read_line(&mut line).expect("reads");
+        let output = Command::new(env::current_exe().expect("this program"))
+            .args(["hsm_matrix::nss_is_refused_because_it_lets_keys_out", "--exact", "--nocapture"])
+            .env(NSS_DIRECTORY, directory.path())
+            .env("EDS_PROXY_SOCKET", socket)
+            .output();
+        daemon.kill().expect("runs");
+        daemon.wait().expect("ends");
+        let output = output.expect("runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("running 1 test"), "no such test");
+        assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+        return;
+    };
+    let config = HsmConfig {
+        module: named("EDS_PROXY_MODULE").into(),
+        token: "NSS Certificate DB".into(),
+        serial: None,
+        pin: PinSource::File(Path::new(&directory).join("pin")),
+        suite: None,
+        threads: 2,
+        deadline: Duration::from_secs(20),
+        give_up: Duration::from_secs(60),
+    };
+    let refused = create_keys(&config).expect_err("it is refused").to_string();
+    println!("{refused}");
+    assert!(refused.contains("gives out the non-extractable"), "{refused}");
 }

@@ -46,7 +46,8 @@ pub fn create_keys(config: &HsmConfig) -> Result<Ceremony, HsmError> {
         }
     }
     let fresh = || Ok::<_, HsmError>(TokenKeyId::from_bytes(*random()?));
-    let ids = KeyIds { kek: fresh()?, transport: fresh()?, policy: fresh()?, audit: fresh()? };
+    let kek = fresh()?;
+    let ids = KeyIds { kek, kek_mac: KeyIds::kek_mac_of(&kek), transport: fresh()?, policy: fresh()?, audit: fresh()? };
     let made = make(&token, &session, ids);
     if made.is_err() {
         Role::ALL.iter().for_each(|role| keys::destroy(&session, *role, ids.of(*role)));
@@ -61,8 +62,12 @@ fn make(token: &Arc<Token>, session: &cryptoki::session::Session, ids: KeyIds) -
         })?;
     }
     let points = Points::find(session, token.label(), &ids)?;
-    let described = Seat::past_the_gate(Arc::clone(token), ids, Suite::Aes256Gcm)
-        .look(|open, ids, _| inspect::describe(open, ids, &points))?;
+    let mut seat = Seat::past_the_gate(Arc::clone(token), ids, Suite::Aes256Gcm);
+    // Whether the token keeps the keys comes before what it says of them.
+    if let Err(reason) = seat.look(|open, _, _| inspect::kept(open))?.outcome {
+        return Err(setup(token.label(), reason));
+    }
+    let described = seat.look(|open, ids, _| inspect::describe(open, ids, &points))?;
     for key in &described {
         if let Err(reason) = key.check().outcome {
             return Err(setup(

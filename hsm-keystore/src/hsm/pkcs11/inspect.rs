@@ -160,7 +160,7 @@ fn hidden(open: &Open) -> Result<Check, HsmError> {
 }
 
 /// No mechanism wraps the keys: tried with a key made for it.
-fn kept(open: &Open) -> Result<Check, HsmError> {
+pub(super) fn kept(open: &Open) -> Result<Check, HsmError> {
     let what = "keys cannot be wrapped out";
     let template = [
         Attribute::Class(ObjectClass::SECRET_KEY),

@@ -11,6 +11,7 @@ use cryptoki::{
     types::Ulong,
 };
 use eds_core::manifest::Point;
+use sha2::{Digest, Sha256};
 
 use crate::hsm::{HsmError, TokenKeyId};
 
@@ -19,7 +20,7 @@ use crate::hsm::{HsmError, TokenKeyId};
 pub enum Role {
     /// Encrypts shares at rest.
     Kek,
-    /// Authenticates shares at rest in suite 2. It belongs to the KEK and has its id.
+    /// Authenticates shares at rest in suite 2. It belongs to the KEK, and its id follows from that.
     KekMac,
     /// Opens shares that are sealed to this node.
     Transport,
@@ -64,10 +65,11 @@ impl Role {
 /// DER of the object identifier of P-256 (secp256r1).
 const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 
-/// The ids of the five keys; the two of the KEK share one.
+/// The ids of the five keys. That of the KEK's HMAC key follows from that of the KEK.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct KeyIds {
     pub(super) kek: TokenKeyId,
+    pub(super) kek_mac: TokenKeyId,
     pub(super) transport: TokenKeyId,
     pub(super) policy: TokenKeyId,
     pub(super) audit: TokenKeyId,
@@ -109,18 +111,30 @@ impl KeyIds {
                 _ => Err(setup(token, format!("the key {:?} has no id", role.label()))),
             }
         };
+        let kek = of(Role::Kek)?;
         Ok(Self {
-            kek: of(Role::Kek)?,
+            kek,
+            kek_mac: Self::kek_mac_of(&kek),
             transport: of(Role::Transport)?,
             policy: of(Role::Policy)?,
             audit: of(Role::Audit)?,
         })
     }
 
+    /// The id of the HMAC key that belongs to a KEK. It is another one, since NSS takes two secret keys of one id for
+    /// the same key.
+    pub(super) fn kek_mac_of(kek: &TokenKeyId) -> TokenKeyId {
+        let digest = Sha256::new().chain_update(b"eds/v1/kek-mac").chain_update(kek.as_bytes()).finalize();
+        let mut id = [0; 16];
+        id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        TokenKeyId::from_bytes(id)
+    }
+
     /// The id of one of them.
     pub(super) const fn of(&self, role: Role) -> &TokenKeyId {
         match role {
-            Role::Kek | Role::KekMac => &self.kek,
+            Role::Kek => &self.kek,
+            Role::KekMac => &self.kek_mac,
             Role::Transport => &self.transport,
             Role::Policy => &self.policy,
             Role::Audit => &self.audit,

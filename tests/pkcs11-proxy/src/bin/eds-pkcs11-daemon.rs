@@ -2,11 +2,14 @@
 //!
 //!     eds-pkcs11-daemon MODULE SOCKET
 //!
+//! The variable `EDS_DAEMON_PARAMETERS`, if it is set, is given to `C_Initialize` as NSS wants it.
 //! Says `ready` on standard output when it listens. `C_Initialize` of a new client ends what an earlier one left.
 #![expect(clippy::undocumented_unsafe_blocks, reason = "every call passes buffers that live until it returns")]
 
 use std::{
-    env, fs, io,
+    env,
+    ffi::CString,
+    fs, io,
     os::unix::net::{UnixListener, UnixStream},
     process::ExitCode,
     ptr, slice, thread,
@@ -309,6 +312,9 @@ fn initialize(list: &CK_FUNCTION_LIST) -> CK_RV {
     // SAFETY: all bytes zero is «nothing is said».
     let mut arguments: CK_C_INITIALIZE_ARGS = unsafe { std::mem::zeroed() };
     arguments.flags = CKF_OS_LOCKING_OK;
+    let parameters = env::var("EDS_DAEMON_PARAMETERS").ok().and_then(|text| CString::new(text).ok());
+    // Where it is set, the module keeps the pointer.
+    arguments.pReserved = parameters.map_or(ptr::null_mut(), |parameters| parameters.into_raw().cast());
     let code = call!(list, C_Initialize, (&raw mut arguments).cast());
     if code != CKR_CRYPTOKI_ALREADY_INITIALIZED {
         return code;
