@@ -1,6 +1,8 @@
 //! PKCS#11 URIs (RFC 7512): where a token is, and where its PIN comes from.
 //!
-//!     pkcs11:token=eds-node-1;serial=2f0c?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/eds/pin
+//! ```text
+//! pkcs11:token=eds-node-1;serial=2f0c?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/eds/pin
+//! ```
 //!
 //! `token` is needed; `serial` narrows it to one device. What would be ignored is refused, so that nobody believes in a
 //! limit that does not hold. `pin-value` is refused without being repeated: a PIN in a URI ends up in logs.
