@@ -32,6 +32,14 @@ pub struct Call {
     pub path: String,
 }
 
+impl Call {
+    /// Whether the call may be made twice when it is not known whether the node got the first one. Everything may but a
+    /// change of an access list, which asks for the state that it changes: its answer would be that of the second.
+    fn is_repeatable(&self) -> bool {
+        self.path != "/v1/access/change"
+    }
+}
+
 /// Carries a call to a node. Implemented over TLS, and in memory for tests.
 pub trait Transport: Send + Sync + 'static {
     /// Calls the node and returns the body of a successful answer.
@@ -43,7 +51,10 @@ pub trait Transport: Send + Sync + 'static {
 
 /// The transport over TLS 1.3.
 pub struct HttpTransport {
+    /// Keeps connections open for the next call.
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// Makes a connection for each call: a kept one may have been closed by a node that was started again.
+    fresh: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl HttpTransport {
@@ -61,28 +72,28 @@ impl HttpTransport {
             .https_only()
             .enable_http1()
             .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Ok(Self { client })
+        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector.clone());
+        let fresh = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Ok(Self { client, fresh })
     }
 }
 
 impl Transport for HttpTransport {
     async fn call(&self, node: &Node, call: Call) -> Result<Bytes, NodeFault> {
-        let url = format!("{}{}", node.url.trim_end_matches('/'), call.path);
-        let mut request = Request::builder().uri(&url).header(header::ACCEPT, "application/json");
-        if call.body.is_some() {
-            request = request.method(Method::POST).header(header::CONTENT_TYPE, "application/json");
-        }
-        let request = request
-            .body(Full::new(call.body.unwrap_or_default()))
-            .map_err(|_| NodeFault::Unreachable(format!("{url} is not a usable address")))?;
-        tokio::time::timeout(CALL_DEADLINE, self.exchange(request)).await.unwrap_or(Err(NodeFault::Timeout))
+        tokio::time::timeout(CALL_DEADLINE, self.exchange(node, call)).await.unwrap_or(Err(NodeFault::Timeout))
     }
 }
 
 impl HttpTransport {
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Bytes, NodeFault> {
-        let answer = self.client.request(request).await.map_err(|error| connection_fault(&error))?;
+    async fn exchange(&self, node: &Node, call: Call) -> Result<Bytes, NodeFault> {
+        let answer = match self.client.request(request(node, &call)?).await {
+            Ok(answer) => answer,
+            // There was a connection, and it broke before an answer came.
+            Err(error) if !error.is_connect() && call.is_repeatable() => {
+                self.fresh.request(request(node, &call)?).await.map_err(|error| connection_fault(&error))?
+            }
+            Err(error) => return Err(connection_fault(&error)),
+        };
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_LIMIT)
             .collect()
@@ -91,6 +102,17 @@ impl HttpTransport {
             .to_bytes();
         if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
     }
+}
+
+fn request(node: &Node, call: &Call) -> Result<Request<Full<Bytes>>, NodeFault> {
+    let url = format!("{}{}", node.url.trim_end_matches('/'), call.path);
+    let mut request = Request::builder().uri(&url).header(header::ACCEPT, "application/json");
+    if call.body.is_some() {
+        request = request.method(Method::POST).header(header::CONTENT_TYPE, "application/json");
+    }
+    request
+        .body(Full::new(call.body.clone().unwrap_or_default()))
+        .map_err(|_| NodeFault::Unreachable(format!("{url} is not a usable address")))
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> NodeFault {
