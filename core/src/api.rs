@@ -82,9 +82,14 @@ pub struct RegisterRequest {
     pub manifests: Vec<Binary>,
     /// The sealed list of this node's shares, in the order of the manifests.
     pub sealed: Binary,
+    /// For keys that other nodes hold already: the access list that each comes up with, in the order of the manifests.
+    /// Empty for new keys; a key without one is its registrant's alone. While a key is pending, the same registration
+    /// with a later list replaces the one that is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access: Vec<Option<access::AccessList>>,
 }
 
-/// `POST /v1/confirm` (all nodes stored the keys: pending → active), `POST /v1/withdraw` (takes back pending keys; only
+/// `POST /v1/confirm` (enough nodes stored the keys: pending → active), `POST /v1/withdraw` (takes back pending keys; only
 /// their registrant) and `POST /v1/unregister` (deletes keys for ever; needs `d`).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

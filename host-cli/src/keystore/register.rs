@@ -113,6 +113,7 @@ impl<T: Transport> Keystore<T> {
                 registration: registration.clone(),
                 manifests: encoded.clone(),
                 sealed: Binary(sealed),
+                access: Vec::new(),
             };
             calls.push((node.clone(), post("/v1/register", &request)));
         }

@@ -3,13 +3,16 @@
 //! What must hold: the manifests are for this cluster and name this node; threshold and nodes are those that the signed
 //! directory allows; the sealed list opens with the token's transport key *for this caller and these manifests*; each
 //! share is the one that its manifest names, by digest and commitments. A node believes nothing else.
+//!
+//! A registration may come late, from the queue of a client, for keys that other nodes hold already. It then brings the
+//! access list that those nodes hold, so that no older, wider one is ever in force here.
 
 use std::collections::HashSet;
 
 use axum::{Json, extract::State};
 use eds_core::{
-    api::{KeyResult, KeyState, KeyText, KeysAnswer, RegisterRequest},
-    ids::Epoch,
+    api::{KeyResult, KeyState, KeyText, KeysAnswer, RegisterRequest, access},
+    ids::{Epoch, KeyId},
     manifest::Manifest,
     registrant::registration_aad,
     sealing::{self, Info, SealingError, ShareList},
@@ -22,14 +25,16 @@ use zeroize::Zeroizing;
 
 use crate::{
     api::{
-        ApiError, Known, Raw, Shared, Word, check_batch, parse,
+        ApiError, Known, Raw, Shared, Word, check_batch,
+        keys::{Found, found},
+        parse,
         trail::{Audited, Note, Trail},
     },
     authn::Principal,
     hsm::{RecordContext, ToWrap, record::Purpose, transport::TransportKey},
     node::{Node, access::SealError},
-    policy::AccessList,
-    store::{NewKey, Registered, Registration},
+    policy::{AccessList, wire},
+    store::{AccessChange, NewKey, Registered, Registration, StoredAccess},
 };
 
 pub(super) async fn handler(
@@ -59,7 +64,8 @@ fn register(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Resu
     let shares = open(node, &registrant, &digests, &request.sealed.0)?;
     check_shares(node, &manifests, &shares)?;
 
-    let access = access_lists(node, caller, &manifests)?;
+    let lists = access_lists(caller, &manifests, &request.access)?;
+    let access = seal(node, &lists)?;
     let records = node.hsm.wrap(to_wrap(node, &manifests, &digests, &shares))?;
     drop(shares);
 
@@ -84,6 +90,9 @@ fn register(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Resu
         })
         .collect();
     let registered = node.store.register(&registration, &new)?;
+    if let Registered::Before(states) = &registered {
+        catch_up(node, &request.access, &lists, &new, states)?;
+    }
     answer(registered, &manifests)
 }
 
@@ -196,20 +205,70 @@ fn check_shares(node: &Node, manifests: &[Manifest], shares: &[ShareRecord]) -> 
     })
 }
 
-/// The access lists of new keys: the caller's alone.
+/// The access lists that the keys come up with: those that came along, else the caller's alone. Who registers a key owns
+/// it and could put any list in the place of the first one, so naming it at once gives nobody more rights.
 fn access_lists(
-    node: &Node,
     caller: &Principal,
     manifests: &[Manifest],
-) -> Result<Vec<crate::store::StoredAccess>, ApiError> {
-    let list = |manifest: &Manifest| {
-        (manifest.key, AccessList::of_new_key(caller.subject.clone(), caller.groups.first().cloned()))
+    given: &[Option<access::AccessList>],
+) -> Result<Vec<(KeyId, AccessList)>, ApiError> {
+    if !given.is_empty() && given.len() != manifests.len() {
+        let detail = format!("{} manifests, {} access lists", manifests.len(), given.len());
+        return Err(ApiError::new(Word::BadRequest, detail));
+    }
+    let list = |(manifest, given): (&Manifest, Option<&access::AccessList>)| {
+        let key = manifest.key;
+        let bad = |why: String| ApiError::new(Word::BadRequest, format!("access list of key {key}: {why}"));
+        let list = match given {
+            None => AccessList::of_new_key(caller.subject.clone(), caller.groups.first().cloned()),
+            Some(given) if given.version > access::MAX_VERSION_STEP => {
+                return Err(bad(format!("version {} is not one of a new key", given.version)));
+            }
+            Some(given) => wire::asked(given).map_err(bad)?,
+        };
+        Ok((key, list))
     };
-    let lists: Vec<_> = manifests.iter().map(list).collect();
-    node.access.seal(&lists).map_err(|error| match error {
+    let given = given.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+    manifests.iter().zip(given).map(list).collect()
+}
+
+fn seal(node: &Node, lists: &[(KeyId, AccessList)]) -> Result<Vec<StoredAccess>, ApiError> {
+    node.access.seal(lists).map_err(|error| match error {
         SealError::Hsm(error) => error.into(),
-        SealError::TooLong => ApiError::new(Word::BadRequest, "the caller's name is too long for an access list"),
+        SealError::TooLong => {
+            ApiError::new(Word::BadRequest, "an access list, or the caller's name in it, is too long")
+        }
     })
+}
+
+/// A registration that came before, and comes again with later lists: pending keys take them. What is confirmed is
+/// changed by who has the permission, and not here.
+fn catch_up(
+    node: &Node,
+    given: &[Option<access::AccessList>],
+    lists: &[(KeyId, AccessList)],
+    new: &[NewKey],
+    states: &[KeyState],
+) -> Result<(), ApiError> {
+    let pending = given.iter().zip(lists).zip(new).zip(states);
+    let pending: Vec<(&(KeyId, AccessList), &NewKey)> = pending
+        .filter(|(((given, _), _), state)| given.is_some() && **state == KeyState::Pending)
+        .map(|(((_, list), new), _)| (list, new))
+        .collect();
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<KeyId> = pending.iter().map(|((key, _), _)| *key).collect();
+    let later = pending.iter().zip(found(node, &keys)?).filter_map(|(((key, list), new), found)| {
+        // Where it was altered or deleted meanwhile there is nothing to replace.
+        let Found { body, list: old, .. } = found.ok()?;
+        (list.version > old.version).then(|| AccessChange { key: *key, seen: body.access, new: new.access.clone() })
+    });
+    let later: Vec<AccessChange> = later.collect();
+    if !later.is_empty() {
+        node.store.change_access(&later, node.clock.now())?;
+    }
+    Ok(())
 }
 
 fn to_wrap(node: &Node, manifests: &[Manifest], digests: &[[u8; 32]], shares: &[ShareRecord]) -> Vec<ToWrap> {

@@ -360,6 +360,7 @@ impl TestNode {
             registration: Binary(vec![1; 16]),
             manifests: vec![encoded(&manifest)],
             sealed: Binary(sealed),
+            access: Vec::new(),
         };
         match self.post::<KeysAnswer>(caller, "/v1/register", &request).await {
             Ok(_) => (StatusCode::OK, None),

@@ -1,7 +1,11 @@
 //! The life of a key on a node: registered, confirmed, fetched, deleted.
 
 use eds_core::{
-    api::{FetchAnswer, KeyInfo, KeyState, KeysAnswer},
+    api::{
+        FetchAnswer, KeyInfo, KeyState, KeysAnswer, RegisterRequest,
+        access::{AccessAnswer, AccessList, MAX_VERSION_STEP},
+    },
+    ids::KeyId,
     sharing::check_digest,
 };
 use hyper::StatusCode;
@@ -9,6 +13,7 @@ use hyper::StatusCode;
 use crate::common::{
     keys::{Fetch, Key, encoded, named, registration},
     node::{Answer, TestNode},
+    pki::Credential,
 };
 
 fn states(answer: &Answer) -> Vec<Option<KeyState>> {
@@ -119,6 +124,75 @@ async fn the_same_registration_is_the_same_success_and_another_one_is_not() {
     let answer: FetchAnswer = fetch.send(&node, &alice).await.json();
     assert_eq!(fetch.open(&node, &answer).expect("opens"), [key.shares.into_iter().nth(1).expect("ours")]);
     assert_eq!(answer.results[1].problem.as_ref().expect("refused").word(), "key-not-found");
+}
+
+/// What a node shows of the access list of a key.
+async fn list_of(node: &TestNode, who: &Credential, key: KeyId) -> AccessList {
+    let answer: AccessAnswer = node.post(who, "/v1/access/read", &named(&[key])).await.json();
+    answer.results.into_iter().next().and_then(|result| result.access).expect("may be listed")
+}
+
+#[tokio::test]
+async fn a_late_registration_comes_up_with_the_list_that_the_other_nodes_hold() {
+    let node = TestNode::start().await;
+    let (alice, bob) = (node.users.user("alice"), node.users.user("bob"));
+    let first = Key::new(&node);
+    node.post(&alice, "/v1/register", &registration(&node, &alice, 1, &[&first])).await;
+    let own = list_of(&node, &alice, first.id()).await;
+    let bobs = Key::new(&node);
+    node.post(&bob, "/v1/register", &registration(&node, &bob, 1, &[&bobs])).await;
+    let given_to_bob = AccessList { version: 3, owner: list_of(&node, &bob, bobs.id()).await.owner, ..own.clone() };
+
+    // Alice registered it elsewhere, and gave it to Bob there, before this node heard of it.
+    let (late, other) = (Key::new(&node), Key::new(&node));
+    let mut request = registration(&node, &alice, 2, &[&late, &other]);
+    request.access = vec![Some(given_to_bob.clone()), None];
+    assert_eq!(states(&node.post(&alice, "/v1/register", &request).await), [Some(KeyState::Pending); 2]);
+    for confirmed in [false, true] {
+        // Not even before it is confirmed is it released to her.
+        let fetched: FetchAnswer = Fetch::of(&[late.id(), other.id()]).send(&node, &alice).await.json();
+        assert_eq!(fetched.results[0].problem.as_ref().expect("refused").word(), "not-permitted");
+        assert_eq!(fetched.results[1].problem, None);
+        let fetched: FetchAnswer = Fetch::of(&[late.id()]).send(&node, &bob).await.json();
+        let word = fetched.results[0].problem.as_ref().map(|problem| problem.word());
+        assert_eq!(word, (!confirmed).then_some("key-pending"));
+        node.post(&alice, "/v1/confirm", &named(&[late.id(), other.id()])).await;
+    }
+    assert_eq!(list_of(&node, &bob, late.id()).await.digest(), given_to_bob.digest());
+    assert_eq!(list_of(&node, &alice, other.id()).await.digest(), own.digest());
+
+    // What is confirmed is not changed by the same registration.
+    request.access = vec![Some(AccessList { version: 9, ..own.clone() }), None];
+    assert_eq!(states(&node.post(&alice, "/v1/register", &request).await), [Some(KeyState::Active); 2]);
+    assert_eq!(list_of(&node, &bob, late.id()).await.digest(), given_to_bob.digest());
+}
+
+#[tokio::test]
+async fn the_same_registration_brings_a_later_list_while_the_key_is_pending_and_never_an_older_one() {
+    let node = TestNode::start().await;
+    let alice = node.users.user("alice");
+    let key = Key::new(&node);
+    let plain = registration(&node, &alice, 1, &[&key]);
+    node.post(&alice, "/v1/register", &plain).await;
+    let own = list_of(&node, &alice, key.id()).await;
+    let with = |version| AccessList { version, group: Some(format!("/ward{version}")), ..own.clone() };
+    for (brought, holds) in [(2, 2), (5, 5), (4, 5), (5, 5)] {
+        let request = RegisterRequest { access: vec![Some(with(brought))], ..plain.clone() };
+        assert_eq!(states(&node.post(&alice, "/v1/register", &request).await), [Some(KeyState::Pending)]);
+        assert_eq!(list_of(&node, &alice, key.id()).await.digest(), with(holds).digest(), "brought {brought}");
+    }
+    // Without a list, nothing changes.
+    node.post(&alice, "/v1/register", &plain).await;
+    assert_eq!(list_of(&node, &alice, key.id()).await.version, 5);
+
+    let fresh = Key::new(&node);
+    let good = registration(&node, &alice, 2, &[&fresh]);
+    let (too_high, mut nonsense) = (with(MAX_VERSION_STEP + 1), with(1));
+    nonsense.owner.kind = "nobody".into();
+    for access in [vec![None, None], vec![Some(too_high)], vec![Some(nonsense)]] {
+        let refused = node.post(&alice, "/v1/register", &RegisterRequest { access, ..good.clone() }).await;
+        assert_eq!((refused.status, refused.word().as_str()), (StatusCode::BAD_REQUEST, "bad-request"));
+    }
 }
 
 #[tokio::test]

@@ -101,6 +101,7 @@ pub(crate) fn sealed(
         registration: Binary(vec![id; 16]),
         manifests: manifests.iter().map(|manifest| encoded(manifest)).collect(),
         sealed: Binary(message),
+        access: Vec::new(),
     }
 }
 
