@@ -14,7 +14,7 @@
 //! What is assumed of an adversary: who steals the disk has no share without the token; who writes the database can
 //! neither read a share, nor change who may read it; who sees the network sees traffic; who has another certificate has
 //! the rights of that name. Who controls the running process sees the shares that it releases meanwhile, and no others.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod api;
 pub mod audit;

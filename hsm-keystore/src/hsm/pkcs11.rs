@@ -8,6 +8,7 @@
 mod ceremony;
 mod direct;
 mod gate;
+mod info;
 mod inspect;
 mod keys;
 mod pool;

@@ -25,14 +25,14 @@ pub fn prepare_token(config: &HsmConfig, officer: &PinSource) -> Result<String, 
     };
     let module = load(&config.module).map_err(failed("the module does not load"))?;
     let found = tokens(&module).map_err(failed("the module lists no tokens"))?;
-    if found.iter().any(|(_, info)| info.label().trim_end() == label) {
+    if found.iter().any(|(_, info)| info.label == *label) {
         return Err(setup(label, "exists already, and nothing was changed; choose another label".into()));
     }
-    let slots = module.get_slots_with_token().map_err(failed("the module lists no tokens"))?;
+    let slots = module.calls.get_slots_with_token().map_err(failed("the module lists no tokens"))?;
     let new = slots.into_iter().find(|slot| {
-        module.get_token_info(*slot).is_ok_and(|info| {
+        module.teller.ask(*slot).is_ok_and(|info| {
             let serial = config.serial.as_deref();
-            !info.token_initialized() && serial.is_none_or(|serial| info.serial_number().trim_end() == serial)
+            !info.is_initialized() && serial.is_none_or(|serial| info.serial == serial)
         })
     });
     let slot = new.ok_or_else(|| {
@@ -41,24 +41,18 @@ pub fn prepare_token(config: &HsmConfig, officer: &PinSource) -> Result<String, 
     let unread = |error: crate::hsm::pin::PinError| setup(label, described(&error));
     let officer_pin = officer.read(&format!("the security officer of token {label:?}")).map_err(unread)?;
     let user_pin = config.pin.read(&format!("the user of token {label:?}")).map_err(unread)?;
-    module.init_token(slot, &officer_pin, label).map_err(failed("it is not initialised"))?;
+    module.calls.init_token(slot, &officer_pin, label).map_err(failed("it is not initialised"))?;
     // SoftHSM gives it another slot number.
     let found = tokens(&module).map_err(failed("the module lists no tokens"))?;
     let (slot, info) = found
         .into_iter()
-        .find(|(_, info)| info.label().trim_end() == label)
+        .find(|(_, info)| info.label == *label)
         .ok_or_else(|| setup(label, "it was initialised, and does not show up".into()))?;
-    let session = module.open_rw_session(slot).map_err(failed("it gives no session"))?;
+    let session = module.calls.open_rw_session(slot).map_err(failed("it gives no session"))?;
     session
         .login(UserType::So, Some(&officer_pin))
         .and_then(|()| session.init_pin(&user_pin))
         .and_then(|()| session.logout())
         .map_err(failed("its user PIN is not set; set it with your vendor's tool"))?;
-    Ok(format!(
-        "{} {}, serial {}, firmware {}",
-        info.manufacturer_id().trim_end(),
-        info.model().trim_end(),
-        info.serial_number().trim_end(),
-        info.firmware_version()
-    ))
+    Ok(info.to_string())
 }

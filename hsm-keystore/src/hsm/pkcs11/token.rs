@@ -13,10 +13,13 @@ use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
     error::{Error as ModuleError, RvError},
     session::{Session, SessionState, UserType},
-    slot::{Slot, TokenInfo},
+    slot::Slot,
 };
 
-use super::gate::Gate;
+use super::{
+    gate::Gate,
+    info::{Teller, TokenInfo},
+};
 use crate::{
     config::HsmConfig,
     hsm::{HsmError, self_test::described},
@@ -34,9 +37,16 @@ pub(super) struct Token {
     pub(super) gate: Arc<Gate>,
 }
 
+/// A module that is loaded, and who asks its tokens what they are.
+#[derive(Clone)]
+pub(super) struct Module {
+    pub(super) calls: Pkcs11,
+    pub(super) teller: Teller,
+}
+
 /// What holds until the module is started anew.
 struct Link {
-    module: Pkcs11,
+    module: Module,
     slot: Slot,
     /// Never used for work. When the last session of a process closes, its login ends.
     anchor: Option<Session>,
@@ -67,16 +77,14 @@ impl Token {
         let tokens =
             tokens(&module).map_err(|error| setup(format!("the module lists no tokens ({})", described(&error))))?;
         let serial = config.serial.as_deref();
-        let named = |info: &TokenInfo| {
-            info.label().trim_end() == label && serial.is_none_or(|serial| info.serial_number().trim_end() == serial)
-        };
+        let named = |info: &TokenInfo| info.label == *label && serial.is_none_or(|serial| info.serial == serial);
         let mut matching = tokens.iter().filter(|(_, info)| named(info));
         let (slot, info) = match (matching.next(), matching.next()) {
             (Some(found), None) => found,
             (None, _) => {
                 let told = |info: &TokenInfo| match serial {
-                    Some(_) => format!("{:?} with serial {}", info.label().trim_end(), info.serial_number().trim_end()),
-                    None => format!("{:?}", info.label().trim_end()),
+                    Some(_) => format!("{:?} with serial {}", info.label, info.serial),
+                    None => format!("{:?}", info.label),
                 };
                 let seen: Vec<_> = tokens.iter().map(|(_, info)| told(info)).collect();
                 return Err(setup(format!(
@@ -90,16 +98,10 @@ impl Token {
                 return Err(setup("there is more than one token with this label; give them different labels".into()));
             }
         };
-        if !info.user_pin_initialized() {
+        if !info.has_user_pin() {
             return Err(setup("its user PIN is not set; set it with your vendor's tool".into()));
         }
-        let serial = info.serial_number().trim_end().to_owned();
-        let description = format!(
-            "{} {}, serial {serial}, firmware {}",
-            info.manufacturer_id().trim_end(),
-            info.model().trim_end(),
-            info.firmware_version()
-        );
+        let (serial, description) = (info.serial.clone(), info.to_string());
         let link = Link { slot: *slot, anchor: None, refused: false, module: module.clone() };
         Ok(Self {
             config: config.clone(),
@@ -118,11 +120,11 @@ impl Token {
         let never = |what: &str, error: &ModuleError| {
             Restart::Impossible(format!("its module cannot be started anew: {what}: {}", described(error)))
         };
-        match link.module.clone().finalize() {
+        match link.module.calls.clone().finalize() {
             Ok(()) | Err(ModuleError::Pkcs11(RvError::CryptokiNotInitialized, _)) => {}
             Err(error) => return Err(never("C_Finalize", &error)),
         }
-        match link.module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+        match link.module.calls.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
             Ok(()) => {}
             Err(error @ ModuleError::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {
                 return Err(never("C_Initialize", &error));
@@ -131,9 +133,7 @@ impl Token {
         }
         let tokens = tokens(&link.module)
             .map_err(|error| Restart::Later(format!("its module lists no tokens: {}", described(&error))))?;
-        let same = |info: &TokenInfo| {
-            info.label().trim_end() == self.config.token && info.serial_number().trim_end() == self.serial
-        };
+        let same = |info: &TokenInfo| info.label == self.config.token && info.serial == self.serial;
         match tokens.iter().find(|(_, info)| same(info)) {
             Some((slot, _)) => {
                 link.slot = *slot;
@@ -175,8 +175,8 @@ impl Token {
         if link.refused {
             return Err(self.pin("the token refused the PIN before; put the PIN file right and restart".into()));
         }
-        // A token that cannot describe itself does not stop us: openCryptoki 3.8.1 gives a date that does not parse.
-        if let Ok(info) = link.module.get_token_info(link.slot) {
+        // A token that does not tell its state is asked for its answer to the PIN.
+        if let Ok(info) = link.module.teller.ask(link.slot) {
             if info.user_pin_locked() {
                 link.refused = true;
                 return Err(self.pin("its user PIN is locked; the security officer must reset it".into()));
@@ -220,16 +220,17 @@ impl Token {
 impl Link {
     fn open(&self) -> Result<Session, HsmError> {
         self.module
+            .calls
             .open_rw_session(self.slot)
             .map_err(|source| HsmError::Unavailable { operation: "open a session", source: Some(source) })
     }
 }
 
 /// The tokens that can describe themselves. A slot that cannot be asked is not ours; slot numbers change, labels do not.
-pub(super) fn tokens(module: &Pkcs11) -> Result<Vec<(Slot, TokenInfo)>, ModuleError> {
-    let slots = module.get_slots_with_token()?.into_iter();
-    let described = slots.filter_map(|slot| module.get_token_info(slot).ok().map(|info| (slot, info)));
-    Ok(described.filter(|(_, info)| info.token_initialized()).collect())
+pub(super) fn tokens(module: &Module) -> Result<Vec<(Slot, TokenInfo)>, ModuleError> {
+    let slots = module.calls.get_slots_with_token()?.into_iter();
+    let described = slots.filter_map(|slot| module.teller.ask(slot).ok().map(|info| (slot, info)));
+    Ok(described.filter(|(_, info)| info.is_initialized()).collect())
 }
 
 fn logged_in(session: &Session) -> Result<bool, HsmError> {
@@ -253,15 +254,15 @@ fn is_about_the_pin(code: RvError) -> bool {
 }
 
 /// A module is loaded and initialised once in a process, whoever uses it.
-pub(super) fn load(file: &Path) -> Result<Pkcs11, ModuleError> {
-    static LOADED: Mutex<Option<HashMap<PathBuf, Pkcs11>>> = Mutex::new(None);
+pub(super) fn load(file: &Path) -> Result<Module, ModuleError> {
+    static LOADED: Mutex<Option<HashMap<PathBuf, Module>>> = Mutex::new(None);
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let loaded = loaded.get_or_insert_default();
     if let Some(module) = loaded.get(file) {
         return Ok(module.clone());
     }
-    let module = Pkcs11::new(file)?;
-    match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+    let module = Module { calls: Pkcs11::new(file)?, teller: Teller::load(file)? };
+    match module.calls.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
         Ok(()) | Err(ModuleError::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
         Err(error) => return Err(error),
     }
