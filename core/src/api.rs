@@ -202,6 +202,9 @@ pub struct NodeInfo {
     pub transport_key: Binary,
     /// The sealing suites it can open.
     pub suites: Vec<u16>,
+    /// What protects its private keys less than a token does, in words; absent when the token holds all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weaker: Option<String>,
     /// The release that is running.
     pub version: String,
     /// Who the node takes the caller for.

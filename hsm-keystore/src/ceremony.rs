@@ -18,6 +18,7 @@ use crate::{
         memory::random,
         pkcs11::{self, Ceremony, Pkcs11Hsm},
         self_test::{make_canary, make_policy_canary},
+        wrapped::WrappedError,
     },
     identity::{Identity, IdentityError},
     node::{Clock, SystemClock},
@@ -74,6 +75,9 @@ pub enum CeremonyError {
     /// The identity file.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The file of wrapped key pairs.
+    #[error(transparent)]
+    Wrapped(#[from] WrappedError),
 }
 
 /// Makes the keys, the database, the audit log and the identity file of a node.
@@ -82,13 +86,15 @@ pub enum CeremonyError {
 /// [`CeremonyError`]; keys and files that were made before the error are taken back.
 pub fn make_node(config: &Config) -> Result<NewNode, CeremonyError> {
     let record = config.identity.with_extension("ceremony.json");
-    for file in [&config.identity, &config.store, &config.audit.path, &record] {
+    let files = [&config.identity, &config.store, &config.audit.path, &record];
+    for file in files.into_iter().chain(&config.hsm.weaker_wrapped_keys) {
         if file.exists() {
             return Err(CeremonyError::Exists { file: file.clone() });
         }
     }
-    let keys = pkcs11::create_keys(&config.hsm)?;
-    match complete(config, &keys, &record) {
+    let node = NodeId::from_bytes(*random()?);
+    let keys = pkcs11::create_keys(&config.hsm, node)?;
+    match complete(config, node, &keys, &record) {
         Ok(identity) => Ok(NewNode { identity, keys, record }),
         Err(error) => {
             keys.take_back(&config.hsm);
@@ -97,9 +103,10 @@ pub fn make_node(config: &Config) -> Result<NewNode, CeremonyError> {
     }
 }
 
-fn complete(config: &Config, keys: &Ceremony, record: &Path) -> Result<Identity, CeremonyError> {
+fn complete(config: &Config, node: NodeId, keys: &Ceremony, record: &Path) -> Result<Identity, CeremonyError> {
+    keys.keep_wrapped(&config.hsm)?;
     let hsm = Pkcs11Hsm::open(&config.hsm)?;
-    let identity = Identity::new(NodeId::from_bytes(*random()?), keys.transport, keys.audit);
+    let identity = Identity::new(node, keys.transport, keys.audit);
     let origin = Origin {
         node: identity.node,
         canary: make_canary(&hsm, identity.node)?,
@@ -112,7 +119,7 @@ fn complete(config: &Config, keys: &Ceremony, record: &Path) -> Result<Identity,
         .map_err(|source| CeremonyError::Audit { directory: config.audit.path.clone(), source })
         .and_then(|()| {
             let now = SystemClock.now_milliseconds();
-            command::write_record(record, &config.hsm, &keys.token, &keys.keys, &identity, now)
+            command::write_record(record, &config.hsm, keys, &identity, now)
                 .map_err(|source| CeremonyError::Record { file: record.to_owned(), source })
         })
         .and_then(|()| Ok(identity.create(&config.identity)?));

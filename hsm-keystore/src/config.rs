@@ -103,6 +103,9 @@ pub struct HsmConfig {
     pub pin: PinSource,
     /// The only suite for new records, if the file names one; else the best that the token can do.
     pub suite: Option<Suite>,
+    /// Permits key pairs that the token cannot hold to be wrapped by it and kept in memory while serving, which is weaker;
+    /// and the file that they are wrapped in.
+    pub weaker_wrapped_keys: Option<PathBuf>,
     /// How many threads hold a session each.
     pub threads: usize,
     /// How long one call may take before the caller gets an error.

@@ -15,8 +15,10 @@ pub mod pin;
 pub mod pkcs11;
 pub mod record;
 pub mod self_test;
+pub(crate) mod software;
 pub mod transport;
 pub mod uri;
+pub mod wrapped;
 
 use std::fmt;
 
@@ -57,6 +59,46 @@ impl fmt::Debug for TokenKeyId {
     }
 }
 
+/// What may be known of a token's keys. Nothing of it is secret.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyFacts {
+    /// The id of the key under which new records are wrapped.
+    pub kek: TokenKeyId,
+    /// The id of the HMAC key of access lists.
+    pub policy: TokenKeyId,
+    /// The public key that shares are sealed to.
+    pub transport: Point,
+    /// The public half of the key that signs audit checkpoints.
+    pub audit: Point,
+    /// Where the private halves of the two are.
+    pub custody: Custody,
+}
+
+/// Where the private halves of the key pairs are: in the token, or in the memory of the process (see [`wrapped`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Custody {
+    /// The transport key is in memory.
+    pub transport_in_memory: bool,
+    /// The audit key is in memory.
+    pub audit_in_memory: bool,
+}
+
+impl Custody {
+    /// What is weaker than with a token that holds all keys; nothing when it does.
+    pub const fn weaker(self) -> Option<&'static str> {
+        match (self.transport_in_memory, self.audit_in_memory) {
+            (false, false) => None,
+            (true, true) => {
+                Some("transport key and audit key are wrapped by the KEK, and in the server's memory while it serves")
+            }
+            (true, false) => {
+                Some("the transport key is wrapped by the KEK, and in the server's memory while it serves")
+            }
+            (false, true) => Some("the audit key is wrapped by the KEK, and in the server's memory while it serves"),
+        }
+    }
+}
+
 /// A secret with what its record is bound to.
 pub struct ToWrap {
     /// What the record is bound to.
@@ -81,14 +123,28 @@ pub type Opened = Result<Zeroizing<Vec<u8>>, Opaque>;
 /// Implementations are shared by all requests. They heal by themselves: a lost session is replaced, and what fails is
 /// tried once more before [`HsmError::Unavailable`] is returned.
 pub trait Hsm: Send + Sync {
+    /// What may be known of its keys.
+    fn facts(&self) -> KeyFacts;
+
     /// The key under which new records are wrapped.
-    fn kek(&self) -> TokenKeyId;
+    fn kek(&self) -> TokenKeyId {
+        self.facts().kek
+    }
 
     /// The HMAC key of access lists.
-    fn policy_key(&self) -> TokenKeyId;
+    fn policy_key(&self) -> TokenKeyId {
+        self.facts().policy
+    }
 
     /// The public key that shares are sealed to.
-    fn transport_key(&self) -> Point;
+    fn transport_key(&self) -> Point {
+        self.facts().transport
+    }
+
+    /// The public half of the key that signs audit checkpoints.
+    fn audit_key(&self) -> Point {
+        self.facts().audit
+    }
 
     /// Wraps secrets: one record for each, in order. Two records of one secret are different.
     ///
@@ -115,9 +171,6 @@ pub trait Hsm: Send + Sync {
     /// # Errors
     /// [`HsmError`].
     fn mac(&self, messages: Vec<Vec<u8>>) -> Result<Vec<[u8; 32]>, HsmError>;
-
-    /// The public half of the key that signs audit checkpoints.
-    fn audit_key(&self) -> Point;
 
     /// Signs a SHA-256 digest with the audit key: ECDSA, `r ‖ s`, each 32 bytes, big endian.
     ///

@@ -4,15 +4,15 @@
 //! what it can open.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use base64ct::{Base64, Encoding};
 use eds_core::{directory::SUITE_P256_AES256GCM, ids::NodeId, manifest::Point};
 use serde::{Deserialize, Serialize};
+
+use crate::whole_file;
 
 /// Who this node is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -104,17 +104,7 @@ impl Identity {
         let write = || {
             let mut text = serde_json::to_string_pretty(&text).map_err(io::Error::other)?;
             text.push('\n');
-            let draft = file.with_extension("new");
-            let _ = fs::remove_file(&draft);
-            let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&draft)?;
-            opened.write_all(text.as_bytes())?;
-            opened.sync_all()?;
-            // A link does not replace what is there, as a rename would.
-            let linked = fs::hard_link(&draft, file);
-            fs::remove_file(&draft)?;
-            linked?;
-            let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(folder)?.sync_all()
+            whole_file::create(file, text.as_bytes(), 0o644)
         };
         write().map_err(|source| IdentityError::Io { file: file.to_owned(), source })
     }

@@ -29,3 +29,4 @@ pub mod policy;
 pub mod recovery;
 pub mod server;
 pub mod store;
+mod whole_file;

@@ -229,6 +229,10 @@ fn init(config: &Config) -> Result<(), String> {
     let made = ceremony::make_node(config).map_err(told)?;
     let mut text = format!("token {:?}: {}\n", config.hsm.token, made.keys.token);
     made.keys.keys.iter().for_each(|key| text.push_str(&command::told(key)));
+    if let Some(weaker) = made.keys.custody.weaker() {
+        text.push_str(&format!("WEAKER than keys in a token: {weaker}\n"));
+        made.keys.why_weaker.iter().for_each(|reason| text.push_str(&format!("    the token: {reason}\n")));
+    }
     let identity = &made.identity;
     text.push_str(&format!("public transport key: {}\n", hex::encode(&identity.transport_key.0)));
     text.push_str(&format!("public audit key: {}\n", hex::encode(&identity.audit_key.0)));
@@ -361,6 +365,9 @@ fn serve(config: &Config) -> Result<(), Failure> {
     };
     let node = Arc::new(node);
     tracing::info!(node = %node.id, number = %node.number, directory = node.directory.version, "every check holds");
+    if let Some(weaker) = node.hsm.facts().custody.weaker() {
+        tracing::warn!(weaker, "private keys are weaker than in a token, as hsm.weaker_wrapped_keys permits");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(told)?;
     let token = node.hsm.health();
     let served = runtime.block_on(async {

@@ -33,7 +33,14 @@ impl Doctor {
             for view in nodes.node_status() {
                 let name = format!("node {}", view.node.number);
                 let said = view.answer.map(|info| {
-                    format!("{}  ready, version {}, takes you for {}", view.node.url, info.version, info.caller)
+                    let weaker = info.weaker.map(|weaker| format!("; WEAKER than keys in a token: {weaker}"));
+                    format!(
+                        "{}  ready, version {}, takes you for {}{}",
+                        view.node.url,
+                        info.version,
+                        info.caller,
+                        weaker.unwrap_or_default()
+                    )
                 });
                 let url = view.node.url.to_string();
                 let fault = |fault| crate::keystore::NodeError { node: view.node.number, url, fault };

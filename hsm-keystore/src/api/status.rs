@@ -25,6 +25,7 @@ pub(super) async fn node(State(shared): State<Shared>, Known(caller): Known) -> 
         directory_version: node.directory.version,
         transport_key: Binary(node.hsm.transport_key().0.to_vec()),
         suites,
+        weaker: node.hsm.facts().custody.weaker().map(str::to_owned),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         caller: caller.subject.display.clone(),
     })

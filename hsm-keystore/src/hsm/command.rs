@@ -9,9 +9,9 @@ use crate::{
     config::HsmConfig,
     hex,
     hsm::{
-        HsmError,
+        Hsm, HsmError,
         pin::PinSource,
-        pkcs11::{KeyDescription, Pkcs11Hsm, prepare_token},
+        pkcs11::{Ceremony, KeyDescription, Pkcs11Hsm, Place, prepare_token},
         self_test::{Check, operations},
     },
     identity::Identity,
@@ -48,21 +48,40 @@ pub fn check(config: &HsmConfig) -> Vec<Check> {
 pub fn status(config: &HsmConfig) -> Result<String, HsmError> {
     let hsm = Pkcs11Hsm::open(config)?;
     let mut text = format!("token {:?}: {}\nnew records: {}\n", config.token, hsm.description(), hsm.suite());
+    if let Some(weaker) = hsm.facts().custody.weaker() {
+        text.push_str(&format!("WEAKER than keys in a token: {weaker}\n"));
+    }
     hsm.describe()?.iter().for_each(|key| text.push_str(&told(key)));
     Ok(text)
 }
 
 /// A key in words.
 pub fn told(key: &KeyDescription) -> String {
+    let attributes = match key.place {
+        Place::Token(_) => format!("    set: {}\n    not set: {}\n", key.set.join(" "), key.unset.join(" ")),
+        Place::Wrapped { .. } => String::new(),
+    };
     format!(
-        "key {}: {}, id {}, fingerprint {}\n    set: {}\n    not set: {}\n",
+        "key {}: {}, {}, fingerprint {}\n{attributes}",
         key.role.label(),
         key.role.kind(),
-        key.id,
-        key.fingerprint,
-        key.set.join(" "),
-        key.unset.join(" ")
+        key.place,
+        key.fingerprint
     )
+}
+
+fn key_record(key: &KeyDescription) -> Value {
+    let mut record = json!({
+        "label": key.role.label(), "kind": key.role.kind(), "fingerprint": key.fingerprint,
+        "set": key.set, "not_set": key.unset,
+    });
+    match key.place {
+        Place::Token(id) => record["id"] = id.to_string().into(),
+        Place::Wrapped { suite, kek } => {
+            record["weaker_wrapped_by"] = json!({ "kek": kek.to_string(), "suite": suite.code() });
+        }
+    }
+    record
 }
 
 /// Writes the record of a ceremony to a new file, which must not exist. Nothing in it is secret.
@@ -72,27 +91,20 @@ pub fn told(key: &KeyDescription) -> String {
 pub fn write_record(
     file: &Path,
     config: &HsmConfig,
-    token: &str,
-    keys: &[KeyDescription],
+    made: &Ceremony,
     identity: &Identity,
     milliseconds: u64,
 ) -> std::io::Result<()> {
-    let keys: Vec<Value> = keys
-        .iter()
-        .map(|key| {
-            json!({
-                "label": key.role.label(), "kind": key.role.kind(), "id": key.id.to_string(),
-                "fingerprint": key.fingerprint, "set": key.set, "not_set": key.unset,
-            })
-        })
-        .collect();
+    let keys: Vec<Value> = made.keys.iter().map(key_record).collect();
     let record = json!({
         "format": "eds/v1/ceremony",
         "time": rfc3339(milliseconds),
         "release": env!("CARGO_PKG_VERSION"),
         "module": config.module,
-        "token": { "label": config.token, "description": token },
+        "token": { "label": config.token, "description": made.token },
         "keys": keys,
+        "weaker": made.custody.weaker(),
+        "why_weaker": made.why_weaker,
         "node": identity.node.to_string(),
         "transport_key": hex::encode(&identity.transport_key.0),
         "audit_key": hex::encode(&identity.audit_key.0),

@@ -13,21 +13,18 @@ use aws_lc_rs::{
     hmac,
     iv::FixedLength,
 };
-use eds_core::{Opaque, manifest::Point};
-use p256::{
-    SecretKey,
-    ecdsa::{Signature, SigningKey, signature::hazmat::PrehashSigner},
-    elliptic_curve::sec1::ToSec1Point,
-};
+use eds_core::{Opaque, directory};
+use p256::{SecretKey, ecdsa::SigningKey};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::hsm::{
-    Hsm, HsmError, Opened, Suite, ToUnwrap, ToWrap, TokenKeyId,
+    Custody, Hsm, HsmError, KeyFacts, Opened, Suite, ToUnwrap, ToWrap, TokenKeyId,
     health::Health,
     is_valid_point,
     record::{self, Record},
     self_test::Check,
+    software,
 };
 
 /// A token in memory, with keys of its own.
@@ -61,13 +58,7 @@ impl MemoryHsm {
     pub fn with_suite(suite: Suite) -> Result<Self, HsmError> {
         let kek_bytes = random::<32>()?;
         let kek = UnboundKey::new(&AES_256_GCM, kek_bytes.as_slice()).map_err(|_| HsmError::Random)?;
-        // A random string is no scalar once in 2³².
-        let scalar = || loop {
-            if let Ok(key) = SecretKey::from_slice(random::<32>()?.as_slice()) {
-                return Ok::<_, HsmError>(key);
-            }
-        };
-        let (transport, audit) = (scalar()?, SigningKey::from(scalar()?));
+        let (transport, audit) = (software::fresh_key()?.0, SigningKey::from(software::fresh_key()?.0));
         Ok(Self {
             kek_id: TokenKeyId::from_bytes(*random()?),
             kek: LessSafeKey::new(kek),
@@ -157,18 +148,15 @@ impl MemoryHsm {
 }
 
 impl Hsm for MemoryHsm {
-    fn kek(&self) -> TokenKeyId {
-        self.kek_id
-    }
-
-    fn policy_key(&self) -> TokenKeyId {
-        self.policy_id
-    }
-
-    fn transport_key(&self) -> Point {
-        let mut bytes = [0; 33];
-        bytes.copy_from_slice(self.transport.public_key().to_sec1_point(true).as_bytes());
-        Point(bytes)
+    fn facts(&self) -> KeyFacts {
+        KeyFacts {
+            kek: self.kek_id,
+            policy: self.policy_id,
+            transport: software::compressed(&self.transport.public_key()),
+            audit: directory::compressed(self.audit.verifying_key()),
+            // There is nothing but memory here.
+            custody: Custody { transport_in_memory: true, audit_in_memory: true },
+        }
     }
 
     fn wrap(&self, secrets: Vec<ToWrap>) -> Result<Vec<Vec<u8>>, HsmError> {
@@ -186,9 +174,7 @@ impl Hsm for MemoryHsm {
             return Err(HsmError::PeerPoint);
         }
         self.works("derive")?;
-        let peer = p256::PublicKey::from_sec1_bytes(peer).map_err(|_| HsmError::PeerPoint)?;
-        let shared = p256::elliptic_curve::ecdh::diffie_hellman(self.transport.to_nonzero_scalar(), peer.as_affine());
-        Ok(Zeroizing::new((*shared.raw_secret_bytes()).into()))
+        software::dh(&self.transport, peer)
     }
 
     fn mac(&self, messages: Vec<Vec<u8>>) -> Result<Vec<[u8; 32]>, HsmError> {
@@ -202,16 +188,9 @@ impl Hsm for MemoryHsm {
             .collect()
     }
 
-    fn audit_key(&self) -> Point {
-        eds_core::directory::compressed(self.audit.verifying_key())
-    }
-
     fn sign(&self, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
         self.works("sign")?;
-        let signature: Result<Signature, _> = self.audit.sign_prehash(digest);
-        signature
-            .map(|signature| signature.to_bytes().into())
-            .map_err(|_| HsmError::Unavailable { operation: "sign", source: None })
+        software::sign(&self.audit, digest)
     }
 
     fn canary(&self) -> Result<(), HsmError> {

@@ -14,34 +14,36 @@ mod keys;
 mod pool;
 mod prepare;
 mod recovery;
+mod ring;
 mod seat;
 mod suite;
 mod token;
+mod trial;
 
 use std::{sync::Arc, time::Instant};
 
-use eds_core::manifest::Point;
+use eds_core::ids::NodeId;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 pub use self::{
     ceremony::{Ceremony, create_keys},
-    inspect::KeyDescription,
+    inspect::{KeyDescription, Place},
     keys::Role,
     prepare::prepare_token,
 };
 use self::{
     direct::Direct,
-    keys::{KeyIds, Points},
     pool::{Pending, Pool},
     recovery::Recovery,
+    ring::KeyRing,
     seat::{Chair, Chairs, Seat},
     suite::Choice,
     token::Token,
 };
 use crate::{
     config::HsmConfig,
-    hsm::{Hsm, HsmError, Opened, ToUnwrap, ToWrap, TokenKeyId, health::Health, is_valid_point, self_test::Check},
+    hsm::{Hsm, HsmError, KeyFacts, Opened, ToUnwrap, ToWrap, health::Health, is_valid_point, self_test::Check},
 };
 
 /// A token that holds the keys of a node.
@@ -50,8 +52,7 @@ pub struct Pkcs11Hsm {
     _recovery: Recovery,
     pool: Pool<Arc<Chair>>,
     token: Arc<Token>,
-    ids: KeyIds,
-    points: Points,
+    ring: Arc<KeyRing>,
     choice: Choice,
     description: String,
 }
@@ -63,20 +64,18 @@ impl Pkcs11Hsm {
     /// [`HsmError::Setup`] when module, token or keys are not there, [`HsmError::Pin`], [`HsmError::Unavailable`].
     pub fn open(config: &HsmConfig) -> Result<Self, HsmError> {
         let token = Arc::new(Token::find(config)?);
-        let session = token.session()?;
-        let ids = KeyIds::find(&session, token.label())?;
-        let points = Points::find(&session, token.label(), &ids)?;
-        drop(session);
-        let choice = suite::choose(config, &token, ids)?;
+        let (ring, choice) = KeyRing::find(config, &token)?;
+        let ring = Arc::new(ring);
         let suite = choice.suite;
         let description = token.description.clone();
         let chairs = Arc::new(Chairs::default());
         let (seats, all) = (Arc::clone(&token), Arc::clone(&chairs));
+        let ids = ring.ids;
         let seat = move || all.add(Seat::new(Arc::clone(&seats), ids, suite));
-        let direct = Direct::new(&token, ids, points, suite);
+        let direct = Direct::new(&token, &ring, suite);
         let recovery = Recovery::start(config, &token, direct, &chairs)?;
         let pool = Pool::start(config.threads, config.deadline, seat)?;
-        Ok(Self { _recovery: recovery, pool, token, ids, points, choice, description })
+        Ok(Self { _recovery: recovery, pool, token, ring, choice, description })
     }
 
     /// What the token says it is: maker, model, serial number, firmware.
@@ -95,8 +94,13 @@ impl Pkcs11Hsm {
     /// # Errors
     /// [`HsmError`].
     pub fn describe(&self) -> Result<Vec<KeyDescription>, HsmError> {
-        let points = self.points;
-        self.call(move |seat, _| seat.look(|open, ids, _| inspect::describe(open, ids, &points)))
+        let ring = Arc::clone(&self.ring);
+        self.call(move |seat, _| seat.look(|open, _| inspect::describe(open, &ring)))
+    }
+
+    /// The node that wrapped key pairs are bound to, if there are any.
+    pub fn wrapped_for(&self) -> Option<NodeId> {
+        self.ring.wrapped.as_ref().map(|keys| keys.node)
     }
 
     /// Lets a thread do one job, until the deadline.
@@ -155,16 +159,8 @@ type Work<I, O> = fn(&mut Seat, &[I], Instant) -> Result<Vec<O>, HsmError>;
 const SMALLEST_PART: usize = 16;
 
 impl Hsm for Pkcs11Hsm {
-    fn kek(&self) -> TokenKeyId {
-        self.ids.kek
-    }
-
-    fn policy_key(&self) -> TokenKeyId {
-        self.ids.policy
-    }
-
-    fn transport_key(&self) -> Point {
-        self.points.transport
+    fn facts(&self) -> KeyFacts {
+        self.ring.facts()
     }
 
     fn wrap(&self, secrets: Vec<ToWrap>) -> Result<Vec<Vec<u8>>, HsmError> {
@@ -179,21 +175,24 @@ impl Hsm for Pkcs11Hsm {
         if !is_valid_point(peer) {
             return Err(HsmError::PeerPoint);
         }
+        if self.ring.custody().transport_in_memory {
+            self.token.gate.pass()?;
+        }
         let peer = *peer;
-        self.call(move |seat, _| seat.dh(&peer))
+        self.ring.held.dh(&peer).unwrap_or_else(|| self.call(move |seat, _| seat.dh(&peer)))
     }
 
     fn mac(&self, messages: Vec<Vec<u8>>) -> Result<Vec<[u8; 32]>, HsmError> {
         self.batch(messages, Seat::mac)
     }
 
-    fn audit_key(&self) -> Point {
-        self.points.audit
-    }
-
     fn sign(&self, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
+        // Without its token a node serves nothing, whatever it holds in memory.
+        if self.ring.custody().audit_in_memory {
+            self.token.gate.pass()?;
+        }
         let digest = *digest;
-        self.call(move |seat, _| seat.sign(&digest))
+        self.ring.held.sign(&digest).unwrap_or_else(|| self.call(move |seat, _| seat.sign(&digest)))
     }
 
     fn canary(&self) -> Result<(), HsmError> {
@@ -201,11 +200,9 @@ impl Hsm for Pkcs11Hsm {
     }
 
     fn inspect(&self) -> Result<Vec<Check>, HsmError> {
-        let points = self.points;
+        let ring = Arc::clone(&self.ring);
         let mut checks = vec![Check { what: "suite of new records", outcome: Ok(self.suite()) }];
-        checks.extend(
-            self.call(move |seat, _| seat.look(|open, ids, token| inspect::checks(open, ids, token, &points)))?,
-        );
+        checks.extend(self.call(move |seat, _| seat.look(|open, token| inspect::checks(open, token, &ring)))?);
         Ok(checks)
     }
 

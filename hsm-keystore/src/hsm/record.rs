@@ -8,8 +8,9 @@
 use eds_core::{
     Error,
     ids::{Epoch, KeyId, NodeId, ShareIndex},
+    manifest::Point,
 };
-
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::hsm::TokenKeyId;
@@ -116,6 +117,10 @@ pub enum Purpose {
     Share,
     /// The known value that tells whether the KEK is the one that this database was written with.
     Canary,
+    /// The private transport key of a node whose token cannot hold it.
+    TransportKey,
+    /// The private audit key of a node whose token cannot hold it.
+    AuditKey,
 }
 
 impl RecordContext {
@@ -131,11 +136,19 @@ impl RecordContext {
         }
     }
 
+    /// The context of a private key of the node's own: bound to node, purpose and the public half, whose digest stands
+    /// in the place of the manifest's.
+    pub fn own_key(node: NodeId, purpose: Purpose, public: &Point) -> Self {
+        Self { purpose, manifest: Sha256::digest(public.0).into(), ..Self::canary(node) }
+    }
+
     /// The additional data: each field after its length as u16 LE.
     pub fn additional_data(&self, suite: Suite, kek: &TokenKeyId) -> Vec<u8> {
         let label: &[u8] = match self.purpose {
             Purpose::Share => b"eds/v1/record",
             Purpose::Canary => b"eds/v1/canary",
+            Purpose::TransportKey => b"eds/v1/transport-key",
+            Purpose::AuditKey => b"eds/v1/audit-key",
         };
         let fields: [&[u8]; 8] = [
             label,
@@ -278,6 +291,24 @@ mod tests {
     }
 
     #[test]
+    fn a_private_key_of_the_node_is_bound_to_node_purpose_and_public_half() {
+        let kek = TokenKeyId::from_bytes([5; 16]);
+        let (node, other) = (NodeId::from_bytes([1; 16]), NodeId::from_bytes([2; 16]));
+        let (public, another) = (Point([2; 33]), Point([3; 33]));
+        let all = [
+            RecordContext::own_key(node, Purpose::TransportKey, &public),
+            RecordContext::own_key(node, Purpose::AuditKey, &public),
+            RecordContext::own_key(other, Purpose::TransportKey, &public),
+            RecordContext::own_key(node, Purpose::TransportKey, &another),
+            RecordContext::canary(node),
+        ];
+        let data = all.map(|context| context.additional_data(Suite::Aes256CbcHmac, &kek));
+        for (first, second) in (0..5).flat_map(|first| (0..first).map(move |second| (first, second))) {
+            assert_ne!(data[first], data[second]);
+        }
+    }
+
+    #[test]
     fn every_field_changes_the_additional_data() {
         let kek = TokenKeyId::from_bytes([5; 16]);
         let base = RecordContext {
@@ -300,6 +331,9 @@ mod tests {
         for other in others {
             assert_ne!(other.additional_data(Suite::Aes256Gcm, &kek), first);
             assert_eq!(other.additional_data(Suite::Aes256Gcm, &kek).len(), first.len());
+        }
+        for purpose in [Purpose::TransportKey, Purpose::AuditKey] {
+            assert_ne!(RecordContext { purpose, ..base }.additional_data(Suite::Aes256Gcm, &kek), first);
         }
         assert_ne!(base.additional_data(Suite::Aes256CbcHmac, &kek), first);
         assert_ne!(base.additional_data(Suite::Aes256Gcm, &TokenKeyId::from_bytes([9; 16])), first);

@@ -74,6 +74,14 @@ fn assemble(config: &Config, checks: &mut Vec<Check>, pin_refused: &mut bool, be
         hex::encode(&directory::key_fingerprint(&identity.audit_key)),
         "is not the one in the token: identity file and token belong to different nodes",
     ));
+    if let Some(node) = hsm.wrapped_for() {
+        checks.push(Check::of(
+            "node of the wrapped keys",
+            node == identity.node,
+            node.to_string(),
+            format!("they are of node {node}: hsm.weaker_wrapped_keys and identity file belong to different nodes"),
+        ));
+    }
     let audit = audit(config, &identity, checks, beside_server);
     if let Some(origin) = taken(checks, "node of the database", store.origin(), |origin| origin.node.to_string()) {
         checks.push(Check::of(

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::common::softhsm::{MODULE, PIN, with_softhsm};
 
-const NODE: NodeId = NodeId::from_bytes([8; 16]);
+pub(crate) const NODE: NodeId = NodeId::from_bytes([8; 16]);
 
 fn context(number: usize) -> RecordContext {
     RecordContext {
@@ -154,7 +154,7 @@ fn the_token_in_memory_can_be_out_of_order() {
 fn softhsm_conforms() {
     with_softhsm(concat!(module_path!(), "::softhsm_conforms"), |softhsm| {
         let config = softhsm.make_token("node-1");
-        let made = create_keys(&config).expect("made");
+        let made = create_keys(&config, NODE).expect("made");
         let hsm = Pkcs11Hsm::open(&config).expect("opens");
         assert_eq!(hsm.transport_key(), made.transport);
         assert_eq!(hsm.describe().expect("described"), made.keys);
@@ -167,7 +167,7 @@ fn softhsm_conforms() {
 fn softhsm_conforms_without_gcm() {
     with_softhsm(concat!(module_path!(), "::softhsm_conforms_without_gcm"), |softhsm| {
         let mut config = softhsm.make_token("node-1");
-        create_keys(&config).expect("made");
+        create_keys(&config, NODE).expect("made");
         let before = wrap(&Pkcs11Hsm::open(&config).expect("opens"), 1).pop().expect("one");
         config.suite = Some(Suite::Aes256CbcHmac);
         let hsm = Pkcs11Hsm::open(&config).expect("opens");
@@ -188,7 +188,7 @@ fn softhsm_conforms_without_gcm() {
 fn a_ceremony_makes_narrow_keys_once() {
     with_softhsm(concat!(module_path!(), "::a_ceremony_makes_narrow_keys_once"), |softhsm| {
         let config = softhsm.make_token("node-1");
-        let made = create_keys(&config).expect("made");
+        let made = create_keys(&config, NODE).expect("made");
         let kek = made.keys.iter().find(|key| key.role == Role::Kek).expect("a KEK");
         for set in ["SENSITIVE", "ALWAYS_SENSITIVE", "NEVER_EXTRACTABLE", "LOCAL", "PRIVATE", "ENCRYPT", "DECRYPT"] {
             assert!(kek.set.contains(&set), "{set}: {kek:?}");
@@ -196,7 +196,7 @@ fn a_ceremony_makes_narrow_keys_once() {
         for unset in ["EXTRACTABLE", "WRAP", "UNWRAP", "SIGN", "VERIFY", "DERIVE"] {
             assert!(kek.unset.contains(&unset), "{unset}: {kek:?}");
         }
-        let error = create_keys(&config).expect_err("there are keys");
+        let error = create_keys(&config, NODE).expect_err("there are keys");
         assert!(error.to_string().contains("already"), "{error}");
         let again = Pkcs11Hsm::open(&config).expect("the first keys are still there");
         assert_eq!(again.transport_key(), made.transport);
@@ -233,7 +233,7 @@ fn a_wrong_pin_is_told_without_the_pin() {
 fn a_refused_pin_is_never_tried_again() {
     with_softhsm(concat!(module_path!(), "::a_refused_pin_is_never_tried_again"), |softhsm| {
         let config = softhsm.make_token("node-1");
-        create_keys(&config).expect("made");
+        create_keys(&config, NODE).expect("made");
         let hsm = Pkcs11Hsm::open(&config).expect("opens");
         hsm.canary().expect("works");
         let PinSource::File(pin_file) = &config.pin else { panic!("a file") };
@@ -254,8 +254,8 @@ fn a_refused_pin_is_never_tried_again() {
 fn another_token_is_not_taken_for_the_one_of_the_database() {
     with_softhsm(concat!(module_path!(), "::another_token_is_not_taken_for_the_one_of_the_database"), |softhsm| {
         let (first, second) = (softhsm.make_token("node-1"), softhsm.make_token("node-2"));
-        create_keys(&first).expect("made");
-        create_keys(&second).expect("made");
+        create_keys(&first, NODE).expect("made");
+        create_keys(&second, NODE).expect("made");
         let (first, second) = (Pkcs11Hsm::open(&first).expect("opens"), Pkcs11Hsm::open(&second).expect("opens"));
         let canary = self_test::make_canary(&first, NODE).expect("made");
         let policy = self_test::make_policy_canary(&first, NODE).expect("made");
@@ -270,7 +270,7 @@ fn another_token_is_not_taken_for_the_one_of_the_database() {
 fn a_logged_out_token_heals() {
     with_softhsm(concat!(module_path!(), "::a_logged_out_token_heals"), |softhsm| {
         let config = softhsm.make_token("node-1");
-        create_keys(&config).expect("made");
+        create_keys(&config, NODE).expect("made");
         let hsm = Pkcs11Hsm::open(&config).expect("opens");
         let record = wrap(&hsm, 1).pop().expect("one");
         raw_session("node-1").logout().expect("logs the whole process out");
@@ -291,7 +291,7 @@ fn a_key_that_is_not_as_it_must_be_fails_the_self_test() {
             (wide, "wide", true, false, "attributes of the KEK"),
             (loose, "loose", false, true, "keys cannot be wrapped out"),
         ] {
-            create_keys(&config).expect("made");
+            create_keys(&config, NODE).expect("made");
             let session = logged_in(label);
             let kek = find(&session, Role::Kek);
             let id = session.get_attributes(kek, &[AttributeType::Id]).expect("told").remove(0);
@@ -303,7 +303,7 @@ fn a_key_that_is_not_as_it_must_be_fails_the_self_test() {
         }
         // Two keys of one label.
         let config = double;
-        create_keys(&config).expect("made");
+        create_keys(&config, NODE).expect("made");
         let hsm = Pkcs11Hsm::open(&config).expect("opens");
         make_kek(&logged_in("double"), false, false, Attribute::Id(vec![3; 16]));
         let checks = self_test::operations(&hsm);

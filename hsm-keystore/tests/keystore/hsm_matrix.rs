@@ -23,7 +23,10 @@ use eds_keystore::{
     },
 };
 
-use crate::{common::softhsm::PIN, hsm::conforms};
+use crate::{
+    common::softhsm::PIN,
+    hsm::{NODE, conforms},
+};
 
 const DIRECTORY: &str = "EDS_TEST_KRYOPTIC_DIRECTORY";
 
@@ -68,6 +71,7 @@ fn new_token(module: &Path, directory: &Path) -> HsmConfig {
         serial: None,
         pin: PinSource::File(pin_file),
         suite: None,
+        weaker_wrapped_keys: None,
         threads: 2,
         deadline: Duration::from_secs(20),
         give_up: Duration::from_secs(60),
@@ -77,7 +81,7 @@ fn new_token(module: &Path, directory: &Path) -> HsmConfig {
 #[test]
 fn kryoptic_conforms_with_either_suite() {
     with_kryoptic("kryoptic_conforms_with_either_suite", |mut config| {
-        create_keys(&config).expect("made");
+        create_keys(&config, NODE).expect("made");
         for suite in [None, Some(Suite::Aes256CbcHmac)] {
             config.suite = suite;
             let hsm = Pkcs11Hsm::open(&config).expect("opens");
@@ -133,11 +137,12 @@ fn nss_is_refused_because_it_lets_keys_out() {
         serial: None,
         pin: PinSource::File(Path::new(&directory).join("pin")),
         suite: None,
+        weaker_wrapped_keys: None,
         threads: 2,
         deadline: Duration::from_secs(20),
         give_up: Duration::from_secs(60),
     };
-    let refused = create_keys(&config).expect_err("it is refused").to_string();
+    let refused = create_keys(&config, NODE).expect_err("it is refused").to_string();
     println!("{refused}");
     assert!(refused.contains("gives out the non-extractable"), "{refused}");
 }

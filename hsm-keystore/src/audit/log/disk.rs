@@ -98,6 +98,8 @@ pub fn write_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
 /// When that is not certain.
 pub fn sync_directory_of(path: &Path) -> io::Result<()> {
     match path.parent() {
+        // A name without a directory is one in the working directory.
+        Some(directory) if directory.as_os_str().is_empty() => fs::File::open(".")?.sync_all(),
         Some(directory) => fs::File::open(directory)?.sync_all(),
         None => Ok(()),
     }

@@ -7,32 +7,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eds_core::manifest::Point;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::{
-    inspect,
-    keys::{KeyIds, Points},
-    seat::Seat,
-    token::Token,
-};
+use super::{inspect, ring::KeyRing, seat::Seat, token::Token};
 use crate::hsm::{
-    Hsm, HsmError, Opened, Suite, ToUnwrap, ToWrap, TokenKeyId, health::Health, is_valid_point, self_test::Check,
+    Hsm, HsmError, KeyFacts, Opened, Suite, ToUnwrap, ToWrap, health::Health, is_valid_point, self_test::Check,
 };
 
 /// A token that is called directly.
 pub(super) struct Direct {
     seat: Mutex<Seat>,
-    ids: KeyIds,
-    points: Points,
+    ring: Arc<KeyRing>,
     health: watch::Receiver<Health>,
 }
 
 impl Direct {
-    pub(super) fn new(token: &Arc<Token>, ids: KeyIds, points: Points, suite: Suite) -> Self {
+    pub(super) fn new(token: &Arc<Token>, ring: &Arc<KeyRing>, suite: Suite) -> Self {
         let health = token.gate.follow();
-        Self { seat: Mutex::new(Seat::past_the_gate(Arc::clone(token), ids, suite)), ids, points, health }
+        let seat = Seat::past_the_gate(Arc::clone(token), ring.ids, suite);
+        Self { seat: Mutex::new(seat), ring: Arc::clone(ring), health }
     }
 
     /// Closes the session.
@@ -56,16 +50,8 @@ pub(super) fn long() -> Instant {
 }
 
 impl Hsm for Direct {
-    fn kek(&self) -> TokenKeyId {
-        self.ids.kek
-    }
-
-    fn policy_key(&self) -> TokenKeyId {
-        self.ids.policy
-    }
-
-    fn transport_key(&self) -> Point {
-        self.points.transport
+    fn facts(&self) -> KeyFacts {
+        self.ring.facts()
     }
 
     fn wrap(&self, secrets: Vec<ToWrap>) -> Result<Vec<Vec<u8>>, HsmError> {
@@ -80,19 +66,15 @@ impl Hsm for Direct {
         if !is_valid_point(peer) {
             return Err(HsmError::PeerPoint);
         }
-        self.seat().dh(peer)
+        self.ring.held.dh(peer).unwrap_or_else(|| self.seat().dh(peer))
     }
 
     fn mac(&self, messages: Vec<Vec<u8>>) -> Result<Vec<[u8; 32]>, HsmError> {
         self.seat().mac(&messages, long())
     }
 
-    fn audit_key(&self) -> Point {
-        self.points.audit
-    }
-
     fn sign(&self, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
-        self.seat().sign(digest)
+        self.ring.held.sign(digest).unwrap_or_else(|| self.seat().sign(digest))
     }
 
     fn canary(&self) -> Result<(), HsmError> {
@@ -100,8 +82,7 @@ impl Hsm for Direct {
     }
 
     fn inspect(&self) -> Result<Vec<Check>, HsmError> {
-        let points = self.points;
-        self.seat().look(|open, ids, token| inspect::checks(open, ids, token, &points))
+        self.seat().look(|open, token| inspect::checks(open, token, &self.ring))
     }
 
     fn health(&self) -> watch::Receiver<Health> {

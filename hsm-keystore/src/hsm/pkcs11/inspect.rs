@@ -3,6 +3,8 @@
 //! The same looks are taken at every start and printed at the ceremony. Attributes alone prove little (one known token
 //! gives non-extractable keys out), so extraction is tried, and must fail.
 
+use std::fmt;
+
 use cryptoki::{
     error::Error as ModuleError,
     mechanism::Mechanism,
@@ -10,16 +12,18 @@ use cryptoki::{
     session::Session,
     types::Ulong,
 };
+use eds_core::manifest::Point;
 use sha2::{Digest, Sha256};
 
 use super::{
     keys::{KeyIds, Points, Role, find, unavailable},
+    ring::KeyRing,
     seat::Open,
     token::Token,
 };
 use crate::{
     hex,
-    hsm::{HsmError, TokenKeyId, self_test::Check},
+    hsm::{HsmError, Suite, TokenKeyId, self_test::Check, wrapped::WrappedKeys},
 };
 
 /// What is known of one key in the token. Nothing of it is secret.
@@ -27,8 +31,8 @@ use crate::{
 pub struct KeyDescription {
     /// What it is for.
     pub role: Role,
-    /// Its id.
-    pub id: TokenKeyId,
+    /// Where it is.
+    pub place: Place,
     /// A check value for the ceremony record: the first 8 bytes of a fixed block encrypted or authenticated, or of the
     /// SHA-256 of the public key.
     pub fingerprint: String,
@@ -36,6 +40,34 @@ pub struct KeyDescription {
     pub set: Vec<&'static str>,
     /// The attributes that are not set, or that the token does not tell.
     pub unset: Vec<&'static str>,
+}
+
+/// Where a key is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// In the token, under this id.
+    Token(TokenKeyId),
+    /// Beside the token, wrapped by its KEK, and in the server's memory while it serves: weaker.
+    Wrapped {
+        /// The suite of the record.
+        suite: Suite,
+        /// The KEK that wrapped it.
+        kek: TokenKeyId,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(id) => write!(f, "id {id}"),
+            Self::Wrapped { suite, kek } => write!(
+                f,
+                "WEAKER: not in the token, but wrapped by KEK {kek} with suite {}, and in the server's memory while it \
+                 serves",
+                suite.code()
+            ),
+        }
+    }
 }
 
 const FLAGS: [(&str, AttributeType); 15] = [
@@ -80,6 +112,9 @@ impl KeyDescription {
             Role::Policy => "attributes of the policy key",
             Role::Audit => "attributes of the audit key",
         };
+        if let Place::Wrapped { .. } = self.place {
+            return Check { what, outcome: Ok(self.place.to_string()) };
+        }
         let wanted = || KEPT.iter().chain(self.role.usage());
         let missing: Vec<_> = wanted().filter(|name| !self.set.contains(name)).copied().collect();
         let extra: Vec<_> = self.set.iter().filter(|name| !wanted().any(|want| want == *name)).copied().collect();
@@ -93,35 +128,42 @@ impl KeyDescription {
 }
 
 /// Describes the keys.
-pub(super) fn describe(open: &Open, ids: &KeyIds, points: &Points) -> Result<Vec<KeyDescription>, HsmError> {
-    Role::ALL
-        .into_iter()
-        .map(|role| {
-            let handle = open.keys.of(role);
-            let types: Vec<AttributeType> = FLAGS.iter().map(|(_, kind)| *kind).collect();
-            let found = open.session.get_attributes(handle, &types).map_err(unavailable)?;
-            let is_set = |kind: &AttributeType| found.iter().any(|attribute| is_true(attribute, *kind));
-            let (set, unset): (Vec<_>, Vec<_>) = FLAGS.iter().partition(|(_, kind)| is_set(kind));
-            let names = |flags: Vec<&(&'static str, AttributeType)>| flags.into_iter().map(|(name, _)| *name).collect();
-            Ok(KeyDescription {
-                role,
-                id: *ids.of(role),
-                fingerprint: fingerprint(&open.session, role, handle, points)?,
-                set: names(set),
-                unset: names(unset),
-            })
-        })
-        .collect()
+pub(super) fn describe(open: &Open, ring: &KeyRing) -> Result<Vec<KeyDescription>, HsmError> {
+    let types: Vec<AttributeType> = FLAGS.iter().map(|(_, kind)| *kind).collect();
+    let names = |flags: Vec<&(&'static str, AttributeType)>| flags.into_iter().map(|(name, _)| *name).collect();
+    let mut keys = Vec::new();
+    for ((role, id), (_, handle)) in ring.ids.present().into_iter().zip(open.keys.present()) {
+        let found = open.session.get_attributes(handle, &types).map_err(unavailable)?;
+        let is_set = |kind: &AttributeType| found.iter().any(|attribute| is_true(attribute, *kind));
+        let (set, unset): (Vec<_>, Vec<_>) = FLAGS.iter().partition(|(_, kind)| is_set(kind));
+        let fingerprint = match role.pair() {
+            Some(pair) => public_fingerprint(&ring.points.of(pair)),
+            None => fingerprint(&open.session, role, handle)?,
+        };
+        keys.push(KeyDescription { role, place: Place::Token(id), fingerprint, set: names(set), unset: names(unset) });
+    }
+    for key in ring.wrapped.iter().flat_map(WrappedKeys::keys) {
+        let unreadable = || HsmError::Unavailable { operation: "describe a wrapped key", source: None };
+        let (suite, kek) = key.wrapped_by().ok_or_else(unreadable)?;
+        let place = Place::Wrapped { suite, kek };
+        let (role, fingerprint) = (Role::of_pair(key.pair), public_fingerprint(&key.public));
+        keys.push(KeyDescription { role, place, fingerprint, set: Vec::new(), unset: Vec::new() });
+    }
+    Ok(keys)
 }
 
 /// All looks that are taken at the start.
-pub(super) fn checks(open: &Open, ids: &KeyIds, token: &Token, points: &Points) -> Result<Vec<Check>, HsmError> {
-    let mut checks = vec![single(open, ids)?];
-    checks.extend(describe(open, ids, points)?.iter().map(KeyDescription::check));
-    let found = Points::find(&open.session, token.label(), ids)?;
+pub(super) fn checks(open: &Open, token: &Token, ring: &KeyRing) -> Result<Vec<Check>, HsmError> {
+    let custody = match ring.custody().weaker() {
+        None => "in the token".to_owned(),
+        Some(weaker) => format!("WEAKER than keys in a token, as hsm.weaker_wrapped_keys permits: {weaker}"),
+    };
+    let mut checks = vec![Check { what: "private keys", outcome: Ok(custody) }, single(open, &ring.ids)?];
+    checks.extend(describe(open, ring)?.iter().map(KeyDescription::check));
+    let found = Points::find(&open.session, token.label(), &ring.ids, &ring.held)?;
     checks.push(Check::of(
-        "public keys in the token",
-        found == *points,
+        "public keys",
+        found == ring.points,
         format!("transport {}, audit {}", hex::encode(&found.transport.0), hex::encode(&found.audit.0)),
         "they changed since this process started",
     ));
@@ -131,23 +173,28 @@ pub(super) fn checks(open: &Open, ids: &KeyIds, token: &Token, points: &Points) 
 }
 
 fn single(open: &Open, ids: &KeyIds) -> Result<Check, HsmError> {
+    let what = "one key of each label and id";
+    let present = ids.present();
     for role in Role::ALL {
+        let id = present.iter().find(|(there, _)| *there == role).map(|(_, id)| id);
         let count = find(&open.session, role, None)?.len();
-        let same = find(&open.session, role, Some(ids.of(role)))?.len();
-        if (count, same) != (1, 1) {
+        let same = id.map_or(Ok(0), |id| find(&open.session, role, Some(id)).map(|found| found.len()))?;
+        let wanted = usize::from(id.is_some());
+        if (count, same) != (wanted, wanted) {
             let reason = format!("{count} keys have the label {:?}, {same} of them this id", role.label());
-            return Ok(Check { what: "one key of each label and id", outcome: Err(reason) });
+            return Ok(Check { what, outcome: Err(reason) });
         }
     }
-    let found = Role::ALL.map(|role| format!("{} {}", role.label(), ids.of(role))).join(", ");
-    Ok(Check { what: "one key of each label and id", outcome: Ok(found) })
+    let found: Vec<_> = present.iter().map(|(role, id)| format!("{} {id}", role.label())).collect();
+    Ok(Check { what, outcome: Ok(found.join(", ")) })
 }
 
 /// The value of a sensitive key is not told.
 fn hidden(open: &Open) -> Result<Check, HsmError> {
     let what = "key values are hidden";
-    for handle in Role::ALL.map(|role| open.keys.of(role)) {
-        let told = open.session.get_attributes(handle, &[AttributeType::Value]).unwrap_or_default();
+    let keys = open.keys.present();
+    for (_, handle) in &keys {
+        let told = open.session.get_attributes(*handle, &[AttributeType::Value]).unwrap_or_default();
         for attribute in told {
             if let Attribute::Value(value) = attribute
                 && !zeroize::Zeroizing::new(value).is_empty()
@@ -156,7 +203,7 @@ fn hidden(open: &Open) -> Result<Check, HsmError> {
             }
         }
     }
-    Ok(Check { what, outcome: Ok("of all five".into()) })
+    Ok(Check { what, outcome: Ok(format!("of all {}", keys.len())) })
 }
 
 /// No mechanism wraps the keys: tried with a key made for it.
@@ -175,8 +222,8 @@ pub(super) fn kept(open: &Open) -> Result<Check, HsmError> {
     let wrapping = open.session.generate_key(&Mechanism::AesKeyGen, &template).map_err(unavailable)?;
     let mut refusals = 0;
     let mut leaked = None;
-    for role in Role::ALL {
-        let (name, handle) = (role.label(), open.keys.of(role));
+    for (role, handle) in open.keys.present() {
+        let name = role.label();
         for mechanism in
             [Mechanism::AesKeyWrap, Mechanism::AesKeyWrapPad, Mechanism::AesCbc([0; 16]), Mechanism::AesCbcPad([0; 16])]
         {
@@ -193,19 +240,23 @@ pub(super) fn kept(open: &Open) -> Result<Check, HsmError> {
 }
 
 /// A check value that people can compare. The block is not zero: the encrypted zero block is the GHASH key of AES-GCM.
-fn fingerprint(session: &Session, role: Role, handle: ObjectHandle, points: &Points) -> Result<String, HsmError> {
+fn fingerprint(session: &Session, role: Role, handle: ObjectHandle) -> Result<String, HsmError> {
     let fixed = Sha256::digest(b"eds/v1/fingerprint");
     let failed = |source: ModuleError| HsmError::Unavailable { operation: "make a fingerprint", source: Some(source) };
     let bytes = match role {
         Role::Kek => {
             let block = fixed.get(..16).unwrap_or_default();
-            session.encrypt(&Mechanism::AesCbc([0; 16]), handle, block).map_err(failed)?
+            session.encrypt(&Mechanism::AesCbc([0; 16]), handle, block)
         }
-        Role::Policy | Role::KekMac => session.sign(&Mechanism::Sha256Hmac, handle, &fixed).map_err(failed)?,
-        Role::Transport => Sha256::digest(points.transport.0).to_vec(),
-        Role::Audit => Sha256::digest(points.audit.0).to_vec(),
+        _ => session.sign(&Mechanism::Sha256Hmac, handle, &fixed),
     };
+    let bytes = bytes.map_err(failed)?;
     Ok(hex::encode(bytes.get(..8).unwrap_or(&bytes)))
+}
+
+fn public_fingerprint(point: &Point) -> String {
+    let digest = Sha256::digest(point.0);
+    hex::encode(digest.get(..8).unwrap_or(&digest))
 }
 
 fn is_true(attribute: &Attribute, kind: AttributeType) -> bool {

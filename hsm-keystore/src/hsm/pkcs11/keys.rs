@@ -1,4 +1,4 @@
-//! The four keys of a node in its token: how they are made, found and described.
+//! The keys of a node in its token: how they are made, found and described.
 //!
 //! Usage is narrow: the KEK can only encrypt and decrypt, the transport key only derive, the policy key only sign and
 //! verify, the audit key only sign. None can wrap or be wrapped: a key that may wrap and decrypt gives away every extractable key beside it.
@@ -13,7 +13,10 @@ use cryptoki::{
 use eds_core::manifest::Point;
 use sha2::{Digest, Sha256};
 
-use crate::hsm::{HsmError, TokenKeyId};
+use crate::hsm::{
+    Custody, HsmError, TokenKeyId, software,
+    wrapped::{HeldKeys, Pair},
+};
 
 /// What a key in the token is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,9 +42,9 @@ impl Role {
         match self {
             Self::Kek => "eds-kek",
             Self::KekMac => "eds-kek-mac",
-            Self::Transport => "eds-transport",
+            Self::Transport => Pair::Transport.label(),
             Self::Policy => "eds-policy",
-            Self::Audit => "eds-audit",
+            Self::Audit => Pair::Audit.label(),
         }
     }
 
@@ -51,6 +54,23 @@ impl Role {
             Self::Kek => "AES-256",
             Self::Transport | Self::Audit => "EC P-256",
             Self::Policy | Self::KekMac => "HMAC-SHA-256",
+        }
+    }
+
+    /// That of a key pair.
+    pub(super) const fn of_pair(pair: Pair) -> Self {
+        match pair {
+            Pair::Transport => Self::Transport,
+            Pair::Audit => Self::Audit,
+        }
+    }
+
+    /// Which key pair it is, if it is one.
+    pub(super) const fn pair(self) -> Option<Pair> {
+        match self {
+            Self::Transport => Some(Pair::Transport),
+            Self::Audit => Some(Pair::Audit),
+            Self::Kek | Self::KekMac | Self::Policy => None,
         }
     }
 
@@ -65,41 +85,43 @@ impl Role {
 /// DER of the object identifier of P-256 (secp256r1).
 const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 
-/// The ids of the five keys. That of the KEK's HMAC key follows from that of the KEK.
+/// The ids of the keys. That of the KEK's HMAC key follows from that of the KEK. A key pair that is wrapped beside the
+/// token has none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct KeyIds {
     pub(super) kek: TokenKeyId,
     pub(super) kek_mac: TokenKeyId,
-    pub(super) transport: TokenKeyId,
+    pub(super) transport: Option<TokenKeyId>,
     pub(super) policy: TokenKeyId,
-    pub(super) audit: TokenKeyId,
+    pub(super) audit: Option<TokenKeyId>,
 }
 
-/// The five keys as one session sees them. Handles are found anew with each session.
+/// The keys as one session sees them. Handles are found anew with each session.
 pub(super) struct KeyHandles {
     pub(super) kek: ObjectHandle,
     pub(super) kek_mac: ObjectHandle,
-    pub(super) transport: ObjectHandle,
+    pub(super) transport: Option<ObjectHandle>,
     pub(super) policy: ObjectHandle,
-    pub(super) audit: ObjectHandle,
+    pub(super) audit: Option<ObjectHandle>,
 }
 
 impl KeyHandles {
-    /// The handle of one of them.
-    pub(super) const fn of(&self, role: Role) -> ObjectHandle {
-        match role {
-            Role::Kek => self.kek,
-            Role::KekMac => self.kek_mac,
+    /// Those that are in the token.
+    pub(super) fn present(&self) -> Vec<(Role, ObjectHandle)> {
+        let of = |role| match role {
+            Role::Kek => Some(self.kek),
+            Role::KekMac => Some(self.kek_mac),
             Role::Transport => self.transport,
-            Role::Policy => self.policy,
+            Role::Policy => Some(self.policy),
             Role::Audit => self.audit,
-        }
+        };
+        Role::ALL.into_iter().filter_map(|role| of(role).map(|handle| (role, handle))).collect()
     }
 }
 
 impl KeyIds {
-    /// Finds the keys by label alone: exactly one of each.
-    pub(super) fn find(session: &Session, token: &str) -> Result<Self, HsmError> {
+    /// Finds the keys by label alone: exactly one of each, and none of a key pair that is wrapped beside the token.
+    pub(super) fn find(session: &Session, token: &str, custody: Custody) -> Result<Self, HsmError> {
         let of = |role: Role| -> Result<TokenKeyId, HsmError> {
             let handle = the_only(session, token, role, None)?;
             let attributes = session.get_attributes(handle, &[AttributeType::Id]).map_err(unavailable)?;
@@ -111,13 +133,21 @@ impl KeyIds {
                 _ => Err(setup(token, format!("the key {:?} has no id", role.label()))),
             }
         };
+        let pair = |role: Role, in_memory: bool| match in_memory {
+            false => of(role).map(Some),
+            true if find(session, role, None)?.is_empty() => Ok(None),
+            true => {
+                let reason = format!("there is a key {:?} in it and a wrapped one beside it", role.label());
+                Err(setup(token, format!("{reason}; the file of hsm.weaker_wrapped_keys is of another node")))
+            }
+        };
         let kek = of(Role::Kek)?;
         Ok(Self {
             kek,
             kek_mac: Self::kek_mac_of(&kek),
-            transport: of(Role::Transport)?,
+            transport: pair(Role::Transport, custody.transport_in_memory)?,
             policy: of(Role::Policy)?,
-            audit: of(Role::Audit)?,
+            audit: pair(Role::Audit, custody.audit_in_memory)?,
         })
     }
 
@@ -130,26 +160,28 @@ impl KeyIds {
         TokenKeyId::from_bytes(id)
     }
 
-    /// The id of one of them.
-    pub(super) const fn of(&self, role: Role) -> &TokenKeyId {
-        match role {
-            Role::Kek => &self.kek,
-            Role::KekMac => &self.kek_mac,
-            Role::Transport => &self.transport,
-            Role::Policy => &self.policy,
-            Role::Audit => &self.audit,
-        }
+    /// Those that are in the token.
+    pub(super) fn present(&self) -> Vec<(Role, TokenKeyId)> {
+        let of = |role| match role {
+            Role::Kek => Some(self.kek),
+            Role::KekMac => Some(self.kek_mac),
+            Role::Transport => self.transport,
+            Role::Policy => Some(self.policy),
+            Role::Audit => self.audit,
+        };
+        Role::ALL.into_iter().filter_map(|role| of(role).map(|id| (role, id))).collect()
     }
 
-    /// The handles of the five keys in this session, by label and id: exactly one of each.
+    /// The handles of the keys in this session, by label and id: exactly one of each.
     pub(super) fn handles(&self, session: &Session, token: &str) -> Result<KeyHandles, HsmError> {
-        let of = |role| the_only(session, token, role, Some(self.of(role)));
+        let of = |role, id: &TokenKeyId| the_only(session, token, role, Some(id));
+        let pair = |role, id: Option<TokenKeyId>| id.map(|id| of(role, &id)).transpose();
         Ok(KeyHandles {
-            kek: of(Role::Kek)?,
-            kek_mac: of(Role::KekMac)?,
-            transport: of(Role::Transport)?,
-            policy: of(Role::Policy)?,
-            audit: of(Role::Audit)?,
+            kek: of(Role::Kek, &self.kek)?,
+            kek_mac: of(Role::KekMac, &self.kek_mac)?,
+            transport: pair(Role::Transport, self.transport)?,
+            policy: of(Role::Policy, &self.policy)?,
+            audit: pair(Role::Audit, self.audit)?,
         })
     }
 }
@@ -168,6 +200,13 @@ fn the_only(session: &Session, token: &str, role: Role, id: Option<&TokenKeyId>)
     let label = role.label();
     match find(session, role, id)?.as_slice() {
         [handle] => Ok(*handle),
+        [] if role.pair().is_some() => Err(setup(
+            token,
+            format!(
+                "there is no key {label:?}; `eds-keystored init` makes it, or, where the token has no elliptic curves and \
+                 weaker keys will do, hsm.weaker_wrapped_keys names the file that it is wrapped in"
+            ),
+        )),
         [] => Err(setup(token, format!("there is no key {label:?}; `eds-keystored init` makes it"))),
         several => {
             let count = several.len();
@@ -191,7 +230,7 @@ pub(super) fn public_point(session: &Session, token: &str, role: Role, id: &Toke
     // The point is a DER OCTET STRING (PKCS#11 v3.0, section 2.3.3); some tokens give the bare 65 bytes.
     let bare = encoded.strip_prefix(&[0x04, 0x41]).filter(|rest| rest.len() == 65).unwrap_or(encoded);
     let key = p256::PublicKey::from_sec1_bytes(bare).map_err(|_| missing())?;
-    Ok(compressed(&key))
+    Ok(software::compressed(&key))
 }
 
 /// The public halves of the key pairs.
@@ -202,19 +241,26 @@ pub(super) struct Points {
 }
 
 impl Points {
-    /// Reads them from the token.
-    pub(super) fn find(session: &Session, token: &str, ids: &KeyIds) -> Result<Self, HsmError> {
-        let of = |role| public_point(session, token, role, ids.of(role));
-        Ok(Self { transport: of(Role::Transport)?, audit: of(Role::Audit)? })
+    /// That of one pair.
+    pub(super) const fn of(&self, pair: Pair) -> Point {
+        match pair {
+            Pair::Transport => self.transport,
+            Pair::Audit => self.audit,
+        }
     }
-}
 
-/// The compressed form of a public key.
-fn compressed(key: &p256::PublicKey) -> Point {
-    use p256::elliptic_curve::sec1::ToSec1Point;
-    let mut bytes = [0; 33];
-    bytes.copy_from_slice(key.to_sec1_point(true).as_bytes());
-    Point(bytes)
+    /// Reads them from the token, and those of wrapped keys from what was unwrapped.
+    pub(super) fn find(session: &Session, token: &str, ids: &KeyIds, held: &HeldKeys) -> Result<Self, HsmError> {
+        let of = |pair: Pair, role: Role, id: Option<TokenKeyId>| match (id, held.public(pair)) {
+            (Some(id), _) => public_point(session, token, role, &id),
+            (None, Some(point)) => Ok(point),
+            (None, None) => Err(setup(token, format!("the key {:?} was not unwrapped", role.label()))),
+        };
+        Ok(Self {
+            transport: of(Pair::Transport, Role::Transport, ids.transport)?,
+            audit: of(Pair::Audit, Role::Audit, ids.audit)?,
+        })
+    }
 }
 
 /// Makes the key of this role, with narrow usage.

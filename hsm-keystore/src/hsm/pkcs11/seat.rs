@@ -18,7 +18,7 @@ use cryptoki::{
         aead::GcmParams,
         elliptic_curve::{EcKdf, Ecdh1DeriveParams},
     },
-    object::{Attribute, AttributeType, KeyType, ObjectClass},
+    object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
     session::Session,
     types::Ulong,
 };
@@ -208,7 +208,7 @@ impl Seat {
 
     /// The Diffie-Hellman step with a point that was validated.
     pub(super) fn dh(&mut self, peer: &[u8; 65]) -> Result<Zeroizing<[u8; 32]>, HsmError> {
-        Ok(self.twice("derive", |open| open.derive(peer))?)
+        Ok(self.twice("derive", |open| derive(&open.session, open.keys.transport.ok_or(Failed::Output)?, peer))?)
     }
 
     /// HMACs of messages, until the deadline.
@@ -227,10 +227,7 @@ impl Seat {
 
     /// Signs a digest with the audit key.
     pub(super) fn sign(&mut self, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
-        Ok(self.twice("sign", |open| {
-            let signature = open.session.sign(&Mechanism::Ecdsa, open.keys.audit, digest)?;
-            signature.try_into().map_err(|_| Failed::Output)
-        })?)
+        Ok(self.twice("sign", |open| sign(&open.session, open.keys.audit.ok_or(Failed::Output)?, digest))?)
     }
 
     /// Encrypts and decrypts something.
@@ -240,12 +237,9 @@ impl Seat {
     }
 
     /// Lets `look` use the session, once.
-    pub(super) fn look<T>(
-        &mut self,
-        look: impl FnOnce(&Open, &KeyIds, &Token) -> Result<T, HsmError>,
-    ) -> Result<T, HsmError> {
-        let (ids, token) = (self.ids, Arc::clone(&self.token));
-        let result = look(self.seated()?, &ids, &token);
+    pub(super) fn look<T>(&mut self, look: impl FnOnce(&Open, &Token) -> Result<T, HsmError>) -> Result<T, HsmError> {
+        let token = Arc::clone(&self.token);
+        let result = look(self.seated()?, &token);
         if result.is_err() {
             self.open = None;
         }
@@ -369,36 +363,42 @@ impl Open {
         let mac = self.session.sign(&Mechanism::Sha256Hmac, self.keys.kek_mac, &message)?;
         mac.try_into().map_err(|_| Failed::Output)
     }
+}
 
-    fn derive(&self, peer: &[u8; 65]) -> Result<Zeroizing<[u8; 32]>, Failed> {
-        let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), peer));
-        // The secret of one message; the private key stays inside.
-        let template = [
-            Attribute::Class(ObjectClass::SECRET_KEY),
-            Attribute::KeyType(KeyType::GENERIC_SECRET),
-            Attribute::Token(false),
-            Attribute::Sensitive(false),
-            Attribute::Extractable(true),
-            Attribute::ValueLen(Ulong::new(32)),
-        ];
-        let derived = self.session.derive_key(&mechanism, self.keys.transport, &template)?;
-        let value = self.session.get_attributes(derived, &[AttributeType::Value]);
-        // Destroyed whatever happened: tokens keep session objects, 8 KB each, beyond the session.
-        let destroyed = self.session.destroy_object(derived);
-        let mut shared = Zeroizing::new([0; 32]);
-        let mut whole = false;
-        for attribute in value? {
-            if let Attribute::Value(mut bytes) = attribute {
-                if let Ok(bytes) = <&[u8; 32]>::try_from(bytes.as_slice()) {
-                    shared.copy_from_slice(bytes);
-                    whole = true;
-                }
-                bytes.zeroize();
+/// The Diffie-Hellman step with this key. The point was validated.
+pub(super) fn derive(session: &Session, key: ObjectHandle, peer: &[u8; 65]) -> Result<Zeroizing<[u8; 32]>, Failed> {
+    let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), peer));
+    // The secret of one message; the private key stays inside.
+    let template = [
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::GENERIC_SECRET),
+        Attribute::Token(false),
+        Attribute::Sensitive(false),
+        Attribute::Extractable(true),
+        Attribute::ValueLen(Ulong::new(32)),
+    ];
+    let derived = session.derive_key(&mechanism, key, &template)?;
+    let value = session.get_attributes(derived, &[AttributeType::Value]);
+    // Destroyed whatever happened: tokens keep session objects, 8 KB each, beyond the session.
+    let destroyed = session.destroy_object(derived);
+    let mut shared = Zeroizing::new([0; 32]);
+    let mut whole = false;
+    for attribute in value? {
+        if let Attribute::Value(mut bytes) = attribute {
+            if let Ok(bytes) = <&[u8; 32]>::try_from(bytes.as_slice()) {
+                shared.copy_from_slice(bytes);
+                whole = true;
             }
+            bytes.zeroize();
         }
-        destroyed?;
-        if whole { Ok(shared) } else { Err(Failed::Output) }
     }
+    destroyed?;
+    if whole { Ok(shared) } else { Err(Failed::Output) }
+}
+
+/// Signs a digest with this key.
+pub(super) fn sign(session: &Session, key: ObjectHandle, digest: &[u8; 32]) -> Result<[u8; 64], Failed> {
+    session.sign(&Mechanism::Ecdsa, key, digest)?.try_into().map_err(|_| Failed::Output)
 }
 
 fn in_time(deadline: Instant) -> Result<(), HsmError> {

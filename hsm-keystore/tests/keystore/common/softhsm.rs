@@ -71,6 +71,7 @@ impl SoftHsm {
             serial: None,
             pin: PinSource::File(pin_file),
             suite: None,
+            weaker_wrapped_keys: None,
             threads: 2,
             deadline: Duration::from_secs(20),
             give_up: Duration::from_secs(60),
