@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{Error, Kind, config::Config, keystore::NodeError};
+use crate::{Error, Kind, config::Config, credentials::ProofKind, keystore::NodeError};
 
 pub mod cluster;
 pub mod decrypt;
@@ -32,6 +32,9 @@ pub struct Options {
     /// Configuration file [default: $XDG_CONFIG_HOME/eds/config.toml]
     #[arg(long, value_name = "FILE", global = true, env = "EDS_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
+    /// Which proof of who you are to send [default: the first that there is; `eds whoami` shows it]
+    #[arg(long, value_name = "KIND", global = true, env = "EDS_PROOF", hide_env_values = true)]
+    pub proof: Option<ProofKind>,
 }
 
 impl Options {
@@ -40,7 +43,9 @@ impl Options {
     /// # Errors
     /// As [`Config::load`].
     pub fn load(&self) -> Result<Config, Error> {
-        Ok(Config::load(self.config.as_deref())?)
+        let mut config = Config::load(self.config.as_deref())?;
+        config.identity.wanted = self.proof.or(config.identity.wanted);
+        Ok(config)
     }
 
     /// The state directory, for commands that need no identity.

@@ -1,4 +1,4 @@
-//! What the user set: a TOML file with the certificate, the trusted CA and the places of data.
+//! What the user set: a TOML file with the proofs of who they are, the trusted CA and the places of data.
 //!
 //! Found by `--config FILE`, else the variable `EDS_CONFIG`, else `$XDG_CONFIG_HOME/eds/config.toml`. Relative paths are
 //! relative to the directory of the file. Unknown settings are refused, so a misspelt one cannot be ignored silently.
@@ -8,21 +8,22 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::error::Kind;
+use crate::{credentials::ProofKind, error::Kind};
 
 /// The settings of a user, all paths resolved.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// Where the settings come from.
     pub file: PathBuf,
-    /// Who the caller is.
+    /// What proves who the caller is.
     pub identity: Identity,
     /// PEM file of the CA that issues the certificates of the key servers.
     pub tls_ca: PathBuf,
@@ -38,9 +39,22 @@ pub struct Config {
     pub threshold: Option<u8>,
 }
 
-/// The certificate and key that prove who the caller is.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// What proves who the caller is, beside what lies in the usual places.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Identity {
+    /// The kind of proof to send; absent: the first that there is.
+    pub wanted: Option<ProofKind>,
+    /// A certificate and its key.
+    pub pair: Option<Pair>,
+    /// A file with an RFC 3820 proxy.
+    pub proxy: Option<PathBuf>,
+    /// A file with a bearer token.
+    pub token_file: Option<PathBuf>,
+}
+
+/// A certificate and its private key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pair {
     /// PEM file with the certificate and its chain.
     pub certificate: PathBuf,
     /// PEM file with the private key.
@@ -73,13 +87,27 @@ pub enum Error {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
-    /// A private key that others may read.
-    #[error("the private key {} may be read by others (mode {mode:04o})", path.display())]
-    ExposedKey {
-        /// The key file.
+    /// A secret that others may read.
+    #[error("the file {} holds a secret and may be read by others (mode {mode:04o})", path.display())]
+    Exposed {
+        /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+    },
+    /// A secret that somebody else put there.
+    #[error("the file {} should hold a secret of yours, and belongs to the user with the number {owner}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// A certificate without its key, or a key without its certificate.
+    #[error("{}: identity.certificate and identity.key are named together or not at all", path.display())]
+    HalfPair {
+        /// The configuration file.
+        path: PathBuf,
     },
     /// Neither HOME nor the XDG variable is set.
     #[error("neither {0} nor HOME is set, so there is no place for the {1}")]
@@ -99,9 +127,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Missing { .. } => Some(format!("write one, for example:\n\n{EXAMPLE}")),
-            Self::ExposedKey { path, .. } => Some(format!("chmod 600 {}", path.display())),
+            Self::Exposed { path, .. } => Some(format!("chmod 600 {}", path.display())),
+            Self::Foreign { .. } => Some("take a file that is yours alone".into()),
             Self::NoHome(variable, _) => Some(format!("set {variable}, or name the file with --config")),
-            Self::Read { .. } | Self::Invalid { .. } => None,
+            Self::Read { .. } | Self::Invalid { .. } | Self::HalfPair { .. } => None,
         }
     }
 }
@@ -142,8 +171,18 @@ impl Config {
             Some(place) => Ok(at(place.path)),
             None => default(),
         };
+        let pair = match (written.identity.certificate, written.identity.key) {
+            (Some(certificate), Some(key)) => Some(Pair { certificate: at(certificate), key: at(key) }),
+            (None, None) => None,
+            _ => return Err(Error::HalfPair { path: file }),
+        };
         Ok(Self {
-            identity: Identity { certificate: at(written.identity.certificate), key: at(written.identity.key) },
+            identity: Identity {
+                wanted: written.identity.wanted,
+                pair,
+                proxy: written.identity.proxy.map(at),
+                token_file: written.identity.token_file.map(at),
+            },
             tls_ca: at(written.trust.tls_ca),
             state: written.state.map_or_else(|| places.state(), |path| Ok(at(path)))?,
             storage: or(written.storage, &|| places.data("objects"))?,
@@ -155,7 +194,7 @@ impl Config {
     }
 }
 
-impl Identity {
+impl Pair {
     /// The PEM text of the certificate and its chain.
     ///
     /// # Errors
@@ -167,23 +206,35 @@ impl Identity {
     /// The PEM text of the private key.
     ///
     /// # Errors
-    /// [`Error::ExposedKey`] when anybody but the owner has access to the file, [`Error::Read`].
+    /// As [`read_private`].
     pub fn read_key(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
         read_private(&self.key)
     }
 }
 
-/// Reads a file that only its owner may have access to.
+/// Reads a file that is this user's and that nobody else may have access to. Links are followed, but not out of a
+/// directory that everybody can write into.
 ///
 /// # Errors
-/// [`Error::ExposedKey`], [`Error::Read`].
+/// [`Error::Exposed`], [`Error::Foreign`], [`Error::Read`].
 pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     let failed = |source| Error::Read { path: path.to_path_buf(), source };
-    let mut file = File::open(path).map_err(failed)?;
+    let shared =
+        path.parent().is_some_and(|parent| parent.metadata().is_ok_and(|directory| directory.mode() & 0o002 != 0));
+    let follow = if shared { OFlags::NOFOLLOW } else { OFlags::empty() };
+    // Not to wait for the other end of a pipe that somebody put there.
+    let flags = i32::try_from((OFlags::NONBLOCK | follow).bits()).unwrap_or_default();
+    let mut file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;
+    if !about.is_file() {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
+    }
+    if about.uid() != rustix::process::geteuid().as_raw() {
+        return Err(Error::Foreign { path: path.to_path_buf(), owner: about.uid() });
+    }
     let mode = about.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(Error::ExposedKey { path: path.to_path_buf(), mode });
+        return Err(Error::Exposed { path: path.to_path_buf(), mode });
     }
     // Reserved beforehand, so that no copy is left behind by a growing buffer.
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0).min(MAX_KEY_FILE)));
@@ -227,6 +278,7 @@ impl<'a> Places<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
+    #[serde(default)]
     identity: WrittenIdentity,
     trust: WrittenTrust,
     state: Option<PathBuf>,
@@ -237,11 +289,15 @@ struct Written {
     keys: WrittenKeys,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct WrittenIdentity {
-    certificate: PathBuf,
-    key: PathBuf,
+    #[serde(rename = "use")]
+    wanted: Option<ProofKind>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    proxy: Option<PathBuf>,
+    token_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -262,7 +318,7 @@ struct WrittenKeys {
     threshold: Option<u8>,
 }
 
-/// The largest key file that is read, in bytes.
+/// The largest file with a secret that is read, in bytes.
 const MAX_KEY_FILE: usize = 64 * 1024;
 
 /// The smallest useful configuration.

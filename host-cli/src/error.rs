@@ -14,7 +14,7 @@ use std::{
 use eds_core::ids::{FileId, KeyId};
 
 use crate::{
-    catalog, cluster, config, dicom,
+    catalog, cluster, config, credentials, dicom,
     keystore::{
         FetchError, KeystoreError, NodeError, NodeFault, RegisterError,
         access::{AccessError, text::TextError},
@@ -115,7 +115,10 @@ pub enum Error {
     /// The catalog or the metadata database.
     #[error(transparent)]
     Database(#[from] catalog::Error),
-    /// The caller's certificate or key.
+    /// What proves who the caller is.
+    #[error(transparent)]
+    Proof(#[from] credentials::Error),
+    /// The client of the key servers.
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
     /// A key could not be fetched.
@@ -223,14 +226,6 @@ pub enum Error {
     /// A text that should be an id.
     #[error("{0:?} is not an id: 32 hex digits in groups of 8-4-4-4-12 are expected")]
     NotAnId(String),
-    /// The caller's certificate is no longer valid.
-    #[error("the certificate of {subject} expired on {when}")]
-    CertificateExpired {
-        /// Whose it is.
-        subject: String,
-        /// When it expired.
-        when: String,
-    },
     /// Some of several files could not be processed; each was reported.
     #[error("not all files could be processed")]
     SomeFailed {
@@ -285,6 +280,7 @@ impl Error {
             Self::Cluster(error) => error.kind(),
             Self::Storage(error) => error.kind(),
             Self::Database(error) => error.kind(),
+            Self::Proof(error) => error.kind(),
             Self::Keystore(error) => error.kind(),
             Self::Fetch(error) => error.kind(),
             Self::Register(error) => error.kind(),
@@ -302,7 +298,6 @@ impl Error {
             Self::NotEverywhere { nodes, .. } => common_kind(nodes),
             Self::NotDeletedEverywhere { nodes, .. } => common_kind(nodes),
             Self::NotAnId(_) => Kind::Usage,
-            Self::CertificateExpired { .. } => Kind::Denied,
             Self::Unwell { kind, .. } | Self::SomeFailed { kind } | Self::NoAnswer { kind } => *kind,
             Self::Read { source, .. } => Kind::of_io(source),
             Self::Random(_) | Self::Runtime(_) => Kind::Other,
@@ -317,6 +312,7 @@ impl Error {
             Self::Cluster(error) => error.hint(),
             Self::Storage(error) => error.hint(),
             Self::Database(error) => error.hint(),
+            Self::Proof(error) => error.hint(),
             Self::Keystore(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
             Self::Register(error) => error.hint(),
@@ -335,7 +331,6 @@ impl Error {
             Self::RecordedManifest(_) => Some("restore the database from a backup".into()),
             Self::Interrupted { .. } => Some("register the image again".into()),
             Self::NothingToRestore { .. } => Some("leave out --restore".into()),
-            Self::CertificateExpired { .. } => Some("ask the authority that issued it for a new one".into()),
             Self::NotEverywhere { key, nodes } => not_everywhere(*key, nodes),
             Self::Unwell { .. } => Some("the lines marked FAIL above say what is wrong".into()),
             Self::Read { .. }

@@ -63,8 +63,8 @@ impl Nodes {
     /// No pinned cluster, unusable certificate or key.
     pub fn open(config: &Config) -> Result<Self, Error> {
         let trust = Trust::load(&config.state)?;
-        let identity = Identity::load(&config.identity, &config.tls_ca)?;
-        let keystore = Keystore::connect(trust.directory, &identity, Latencies::load(&config.state))?;
+        let identity = Identity::load(config)?;
+        let keystore = Keystore::connect(trust.directory, &identity, Latencies::load(&config.state));
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
         Ok(Self { keystore, runtime })
     }

@@ -7,7 +7,7 @@
 //!
 //! | part | purpose |
 //! |---|---|
-//! | `identity` | the caller's certificate and key, and the TLS configuration made of them |
+//! | `identity` | the caller's proof, and the TLS configuration made of it |
 //! | `transport` | one call to one node |
 //! | `latency` | how fast each node usually answers, kept between runs |
 //! | `gather` | which answers make a key, who contradicts: no I/O |
@@ -47,12 +47,8 @@ pub struct Keystore<T = HttpTransport> {
 
 impl Keystore<HttpTransport> {
     /// A client that calls the nodes of `directory` as `identity`.
-    ///
-    /// # Errors
-    /// When the certificate and key of the identity cannot be used for TLS.
-    pub fn connect(directory: Directory, identity: &Identity, latencies: Latencies) -> Result<Self, KeystoreError> {
-        let transport = HttpTransport::new(identity)?;
-        Ok(Self::new(directory, identity.registrant(), transport, latencies))
+    pub fn connect(directory: Directory, identity: &Identity, latencies: Latencies) -> Self {
+        Self::new(directory, identity.registrant(), HttpTransport::new(identity), latencies)
     }
 }
 

@@ -162,7 +162,7 @@ fn a_key_that_others_may_read_is_not_used() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("changes the mode");
     assert_eq!(
         desk.refused("cluster sign draft.toml --key key.pem -o 1.edd", 2),
-        "eds: error: the private key key.pem may be read by others (mode 0644)\nhint: chmod 600 key.pem\n"
+        "eds: error: the file key.pem holds a secret and may be read by others (mode 0644)\nhint: chmod 600 key.pem\n"
     );
     assert!(!desk.path().join("1.edd").exists());
 }

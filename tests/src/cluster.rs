@@ -166,6 +166,18 @@ impl Cluster {
         Ok(user)
     }
 
+    /// Adds a section to the settings of every node, and starts them again.
+    ///
+    /// # Errors
+    /// When a node does not start with it.
+    pub fn configure(&mut self, section: &str) -> Outcome {
+        for node in &mut self.nodes {
+            node.add_settings(section)?;
+            node.restart()?;
+        }
+        Ok(())
+    }
+
     /// A node by its number.
     ///
     /// # Errors

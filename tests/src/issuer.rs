@@ -87,6 +87,15 @@ impl TokenIssuer {
         &self.ca
     }
 
+    /// What a node that believes this issuer has in its settings: `wlcg.groups` are its groups, below `/vo`.
+    pub fn settings(&self) -> String {
+        format!(
+            "\n[authn]\ntoken_ca = {:?}\n\n[[authn.issuer]]\nurl = {:?}\naudience = [\"eds\"]\nprofile = \"oidc\"\n\
+             groups_claim = \"wlcg.groups\"\ngroups_prefix = \"/vo\"\n",
+            self.ca, self.shared.url
+        )
+    }
+
     /// Signs with a new key from now on, and publishes it; the old keys stay published if `keep` says so.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod dicom;
 pub mod files;
 pub mod fuzz_targets;
+pub mod grid;
 pub mod issuer;
 pub mod node;
 pub mod pki;

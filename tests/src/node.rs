@@ -137,6 +137,14 @@ impl Node {
         Ok(fs::write(self.config(), settings.replace("[hsm]\n", &format!("[hsm]\n{lines}\n")))?)
     }
 
+    /// Adds a section to the settings.
+    ///
+    /// # Errors
+    /// When the settings cannot be written.
+    pub fn add_settings(&self, section: &str) -> Outcome {
+        Ok(fs::write(self.config(), fs::read_to_string(self.config())? + section)?)
+    }
+
     /// Waits until the node has ended by itself, and returns its exit code.
     ///
     /// # Errors

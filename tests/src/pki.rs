@@ -102,6 +102,15 @@ impl Authority {
 }
 
 impl Credentials {
+    /// Reads what another program made.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn read(files: &CredentialFiles) -> Outcome<Self> {
+        let read = |path: &Path| fs::read_to_string(path).during(path.display());
+        Ok(Self { certificate: read(&files.certificate)?, key: read(&files.key)? })
+    }
+
     /// Writes `<stem>.crt` and `<stem>.key` into a folder.
     ///
     /// # Errors

@@ -47,6 +47,24 @@ impl User {
         Ok(Self { home: home.into(), config, program: binaries::find("eds")? })
     }
 
+    /// Takes the certificate out of the settings: the user proves who they are in another way.
+    ///
+    /// # Errors
+    /// When the settings cannot be written.
+    pub fn forget_certificate(&self) -> Outcome {
+        let settings = fs::read_to_string(&self.config)?;
+        let kept = settings.lines().filter(|line| !line.starts_with("certificate = ") && !line.starts_with("key = "));
+        Ok(fs::write(&self.config, kept.fold(String::new(), |text, line| text + line + "\n"))?)
+    }
+
+    /// Adds a section to the settings.
+    ///
+    /// # Errors
+    /// When the settings cannot be written.
+    pub fn add_settings(&self, section: &str) -> Outcome {
+        Ok(fs::write(&self.config, fs::read_to_string(&self.config)? + section)?)
+    }
+
     /// The user's folder.
     pub fn home(&self) -> &Path {
         &self.home
@@ -99,6 +117,18 @@ impl User {
         run(&mut self.command(arguments))
     }
 
+    /// Runs `eds` with a variable set.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn eds_with<I: IntoIterator<Item: AsRef<OsStr>>>(
+        &self,
+        (variable, value): (&str, impl AsRef<OsStr>),
+        arguments: I,
+    ) -> Outcome<Run> {
+        run(self.command(arguments).env(variable, value))
+    }
+
     /// Runs `eds` with these bytes on standard input.
     ///
     /// # Errors
@@ -120,12 +150,25 @@ impl User {
     }
 
     fn environment(&self, command: &mut Command) {
-        for variable in ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "SOFTHSM2_CONF"] {
+        for variable in OURS {
             command.env_remove(variable);
         }
         command.env("EDS_CONFIG", &self.config).env("HOME", &self.home).stdin(Stdio::null());
     }
 }
+
+/// Variables of the bench's own environment that a user's command must not see.
+const OURS: [&str; 9] = [
+    "XDG_CONFIG_HOME",
+    "XDG_STATE_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+    "SOFTHSM2_CONF",
+    "X509_USER_PROXY",
+    "BEARER_TOKEN",
+    "BEARER_TOKEN_FILE",
+    "EDS_PROOF",
+];
 
 /// Has every command that is run to its end from now on told to `watcher` first, as one line.
 pub fn watch(watcher: fn(&str)) {
@@ -204,6 +247,12 @@ impl Run {
     /// The first word of standard output: the id that `eds register` printed.
     pub fn id(&self) -> String {
         self.text().split_whitespace().next().unwrap_or_default().to_owned()
+    }
+
+    /// The key under which `eds encrypt` says that it encrypted.
+    pub fn key(&self) -> String {
+        let mut words = self.stderr.split([' ', ',']).skip_while(|word| *word != "key");
+        words.nth(1).unwrap_or_default().to_owned()
     }
 
     /// Standard output as text without the end of its last line.

@@ -21,9 +21,7 @@ fn name_of(user: &User) -> Outcome<String> {
 fn encrypt(user: &User, needed: &str) -> Outcome<String> {
     fs::write(user.home().join("plain"), sample::bytes("content", 50_000))?;
     let done = user.eds(["encrypt", "plain", "-o", "cipher", "--force", "-m", needed])?.success()?;
-    let words: Vec<&str> = done.stderr.split([' ', ',']).collect();
-    let key = words.iter().position(|word| *word == "key").and_then(|at| words.get(at + 1));
-    key.map(|key| (*key).to_owned()).ok_or_else(|| Trouble::new(done.stderr.clone()))
+    Ok(done.key())
 }
 
 /// Decrypts somebody else's file.

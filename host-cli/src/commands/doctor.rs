@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::Options;
 use crate::{
-    Error, Kind, catalog::Catalog, cluster::Trust, config::Config, journey::Nodes, keystore::Identity,
+    Error, Kind, catalog::Catalog, cluster::Trust, config::Config, credentials, journey::Nodes, keystore::Identity,
     metadata::Metadata, output, storage::local::LocalStore,
 };
 
@@ -24,8 +24,9 @@ impl Doctor {
         let config = options.load()?;
         let mut report = Report::default();
         report.note("configuration", Ok::<_, Error>(config.file.display().to_string()))?;
-        let identity = Identity::load(&config.identity, &config.tls_ca);
-        report.note("certificate", identity.map_err(Error::from).and_then(|identity| describe(&identity)))?;
+        let identity = Identity::load(&config).map_err(Error::from);
+        let described = identity.and_then(|identity| Ok(identity.described(credentials::now())?));
+        report.note("identity", described)?;
         let trust = Trust::load(&config.state).map_err(Error::from);
         report.note("cluster", trust.map(|trust| cluster(&trust)))?;
         rooms(&mut report, &config)?;
@@ -70,14 +71,6 @@ fn rooms(report: &mut Report, config: &Config) -> Result<(), Error> {
     )?;
     let metadata = Metadata::open(&config.metadata).map_err(Error::from);
     report.note("metadata", metadata.map(|_| config.metadata.display().to_string()))
-}
-
-fn describe(identity: &Identity) -> Result<String, Error> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-    if identity.not_after() < i64::try_from(now).unwrap_or(i64::MAX) {
-        return Err(Error::CertificateExpired { subject: identity.subject().into(), when: identity.expires().into() });
-    }
-    Ok(format!("{}  valid until {}", identity.subject(), identity.expires()))
 }
 
 fn cluster(trust: &Trust) -> String {

@@ -22,7 +22,8 @@ fn the_example_is_valid_and_its_paths_are_beside_it() {
     let (directory, file) = written(EXAMPLE);
     let home = Path::new("/home/alice");
     let config = load(Some(&file), &[("HOME", home)]).expect("valid");
-    assert_eq!(config.identity.key, directory.path().join("alice.key"));
+    let pair = config.identity.pair.expect("a certificate and its key");
+    assert_eq!(pair.key, directory.path().join("alice.key"));
     assert_eq!(config.tls_ca, directory.path().join("ca.crt"));
     assert_eq!(config.state, home.join(".local/state/eds"));
     assert_eq!(config.storage, home.join(".local/share/eds/objects"));
@@ -35,7 +36,8 @@ fn every_setting_is_taken() {
     let text = format!(
         "state = \"s\"\n{EXAMPLE}\n[storage]\npath = \"/objects\"\n[catalog]\npath = \"c.sqlite\"\n\
          [metadata]\npath = \"m.sqlite\"\n[keys]\nthreshold = 3\n"
-    );
+    )
+    .replace("[identity]", "[identity]\nuse = \"proxy\"\nproxy = \"p\"\ntoken_file = \"/t\"");
     let (directory, file) = written(&text);
     let config = load(Some(&file), &[]).expect("needs no HOME when all is set");
     assert_eq!(config.state, directory.path().join("s"));
@@ -43,6 +45,21 @@ fn every_setting_is_taken() {
     assert_eq!(config.catalog, directory.path().join("c.sqlite"));
     assert_eq!(config.metadata, directory.path().join("m.sqlite"));
     assert_eq!(config.threshold, Some(3));
+    assert_eq!(config.identity.wanted, Some(ProofKind::Proxy));
+    assert_eq!(config.identity.proxy, Some(directory.path().join("p")));
+    assert_eq!(config.identity.token_file.as_deref(), Some(Path::new("/t")));
+}
+
+#[test]
+fn a_certificate_is_named_with_its_key_or_not_at_all() {
+    let home = [("HOME", Path::new("/h"))];
+    let trust = "[trust]\ntls_ca = \"ca.crt\"\n";
+    let (_directory, file) = written(trust);
+    assert_eq!(load(Some(&file), &home).expect("valid").identity, Identity::default());
+    for half in ["certificate = \"x\"", "key = \"x\""] {
+        let (_directory, file) = written(&format!("[identity]\n{half}\n{trust}"));
+        assert!(matches!(load(Some(&file), &home), Err(Error::HalfPair { .. })), "{half}");
+    }
 }
 
 #[test]
@@ -64,7 +81,7 @@ fn a_misspelt_setting_is_refused() {
         format!("{EXAMPLE}\n[keys]\ntreshold = 2\n"),
         format!("{EXAMPLE}\n[storge]\npath = \"x\"\n"),
         EXAMPLE.replace("tls_ca", "ca"),
-        String::from("[trust]\ntls_ca = \"ca.crt\"\n"),
+        EXAMPLE.replace("[identity]", "[identity]\nuse = \"password\""),
     ] {
         let (_directory, file) = written(&wrong);
         assert!(matches!(load(Some(&file), &[("HOME", Path::new("/h"))]), Err(Error::Invalid { .. })), "{wrong}");
@@ -83,5 +100,24 @@ fn a_key_that_others_may_read_is_refused() {
         if let Err(error) = read {
             assert_eq!(error.hint(), Some(format!("chmod 600 {}", key.display())));
         }
+    }
+}
+
+#[test]
+fn a_secret_that_somebody_else_can_swap_is_refused() {
+    let (directory, _file) = written(EXAMPLE);
+    let (key, link) = (directory.path().join("alice.key"), directory.path().join("link"));
+    fs::write(&key, "pem").expect("writes");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("changes the mode");
+    std::os::unix::fs::symlink(&key, &link).expect("a link");
+    assert!(read_private(&link).is_ok(), "a link in a directory of one's own");
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).expect("changes the mode");
+    assert!(matches!(read_private(&link), Err(Error::Read { .. })), "a link where everybody can put one");
+    assert!(read_private(&key).is_ok());
+    assert!(matches!(read_private(directory.path()), Err(Error::Read { .. })), "a directory");
+    // Only root can give a file away.
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&key, Some(4711), None).expect("given away");
+        assert!(matches!(read_private(&key), Err(Error::Foreign { owner: 4711, .. })));
     }
 }

@@ -7,7 +7,7 @@ use eds_core::{
     ids::{KeyId, ShareIndex},
 };
 
-use crate::error::Kind;
+use crate::{credentials, error::Kind};
 
 /// One node did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -33,6 +33,9 @@ pub enum NodeFault {
     /// No answer in time.
     #[error("did not answer in time")]
     Timeout,
+    /// Nothing was sent: the caller has no good proof any more.
+    #[error("was not asked: {0}")]
+    NoProof(String),
     /// The node refused, with its reason.
     #[error("refused: {}", describe(.0))]
     Refused(Box<Problem>),
@@ -64,7 +67,7 @@ impl NodeFault {
                 "key-not-found" | "key-deleted" => Kind::NotFound,
                 _ => Kind::Unavailable,
             },
-            Self::Tls(_) => Kind::Denied,
+            Self::Tls(_) | Self::NoProof(_) => Kind::Denied,
             Self::BadShare | Self::FalseManifest | Self::BadAnswer(_) => Kind::Damaged,
             Self::Unreachable(_) | Self::Timeout | Self::NotActive(_) => Kind::Unavailable,
         }
@@ -204,7 +207,7 @@ impl RegisterError {
 /// The client could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum KeystoreError {
-    /// A certificate or key file.
+    /// The file of the authorities of the nodes.
     #[error("{path}: {problem}")]
     Credential {
         /// The file.
@@ -212,11 +215,11 @@ pub enum KeystoreError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The key file could not be used.
+    /// What proves who the caller is.
     #[error(transparent)]
-    Key(#[from] crate::config::Error),
-    /// Certificate and key cannot be used together.
-    #[error("the certificate and key cannot be used for TLS: {0}")]
+    Proof(#[from] credentials::Error),
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
     Tls(#[source] rustls::Error),
 }
 
@@ -224,7 +227,7 @@ impl KeystoreError {
     /// For the exit code.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Key(error) => error.kind(),
+            Self::Proof(error) => error.kind(),
             Self::Credential { .. } | Self::Tls(_) => Kind::Usage,
         }
     }
@@ -232,9 +235,9 @@ impl KeystoreError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Key(error) => error.hint(),
+            Self::Proof(error) => error.hint(),
             Self::Credential { .. } => Some("check the paths under [identity] and [trust] in the configuration".into()),
-            Self::Tls(_) => Some("the private key must be the one of the certificate".into()),
+            Self::Tls(_) => None,
         }
     }
 }

@@ -1,9 +1,10 @@
-//! One call to one node: HTTP over TLS 1.3 with the caller's certificate, and what became of it in plain words.
+//! One call to one node: HTTP over TLS 1.3 with the caller's certificate or token, and what became of it in plain words.
 //!
-//! The node's certificate must be vouched for by the configured CA and name the host in the directory's URL. What is
-//! inside the answers is not believed here.
+//! The node's certificate must be vouched for by the configured CA and name the host in the directory's URL. A token goes
+//! to nothing else: redirects are not followed, and plain HTTP is not spoken. What is inside the answers is not believed
+//! here.
 
-use std::{error::Error as StdError, future::Future, time::Duration};
+use std::{error::Error as StdError, future::Future, sync::Arc, time::Duration};
 
 use eds_core::{api::Problem, directory::Node};
 use http_body_util::{BodyExt, Full, Limited};
@@ -14,7 +15,8 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
-use super::{Identity, KeystoreError, NodeFault};
+use super::{Identity, NodeFault};
+use crate::credentials::Credential;
 
 /// How long a connection attempt may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -55,14 +57,12 @@ pub struct HttpTransport {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     /// Makes a connection for each call: a kept one may have been closed by a node that was started again.
     fresh: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    proof: Arc<Credential>,
 }
 
 impl HttpTransport {
-    /// A transport that shows the certificate of `identity`.
-    ///
-    /// # Errors
-    /// None today; a later credential may fail here.
-    pub fn new(identity: &Identity) -> Result<Self, KeystoreError> {
+    /// A transport that shows the certificate or token of `identity`.
+    pub fn new(identity: &Identity) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -74,7 +74,7 @@ impl HttpTransport {
             .wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector.clone());
         let fresh = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-        Ok(Self { client, fresh })
+        Self { client, fresh, proof: identity.proof() }
     }
 }
 
@@ -86,11 +86,11 @@ impl Transport for HttpTransport {
 
 impl HttpTransport {
     async fn exchange(&self, node: &Node, call: Call) -> Result<Bytes, NodeFault> {
-        let answer = match self.client.request(request(node, &call)?).await {
+        let answer = match self.client.request(self.request(node, &call).await?).await {
             Ok(answer) => answer,
             // There was a connection, and it broke before an answer came.
             Err(error) if !error.is_connect() && call.is_repeatable() => {
-                self.fresh.request(request(node, &call)?).await.map_err(|error| connection_fault(&error))?
+                self.fresh.request(self.request(node, &call).await?).await.map_err(|error| connection_fault(&error))?
             }
             Err(error) => return Err(connection_fault(&error)),
         };
@@ -102,17 +102,21 @@ impl HttpTransport {
             .to_bytes();
         if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
     }
-}
 
-fn request(node: &Node, call: &Call) -> Result<Request<Full<Bytes>>, NodeFault> {
-    let url = format!("{}{}", node.url.trim_end_matches('/'), call.path);
-    let mut request = Request::builder().uri(&url).header(header::ACCEPT, "application/json");
-    if call.body.is_some() {
-        request = request.method(Method::POST).header(header::CONTENT_TYPE, "application/json");
+    async fn request(&self, node: &Node, call: &Call) -> Result<Request<Full<Bytes>>, NodeFault> {
+        let url = format!("{}{}", node.url.trim_end_matches('/'), call.path);
+        let mut request = Request::builder().uri(&url).header(header::ACCEPT, "application/json");
+        if let Credential::Token(source) = self.proof.as_ref() {
+            let token = source.header().await.map_err(|error| NodeFault::NoProof(error.to_string()))?;
+            request = request.header(header::AUTHORIZATION, token);
+        }
+        if call.body.is_some() {
+            request = request.method(Method::POST).header(header::CONTENT_TYPE, "application/json");
+        }
+        request
+            .body(Full::new(call.body.clone().unwrap_or_default()))
+            .map_err(|_| NodeFault::Unreachable(format!("{url} is not a usable address")))
     }
-    request
-        .body(Full::new(call.body.clone().unwrap_or_default()))
-        .map_err(|_| NodeFault::Unreachable(format!("{url} is not a usable address")))
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> NodeFault {

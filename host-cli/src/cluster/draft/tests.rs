@@ -158,7 +158,7 @@ fn a_draft_is_not_signed_by_another_key_or_with_too_few_nodes() {
     let other = Desk::new();
     assert!(matches!(draft.sign(&desk.draft, &other.key), Err(Error::OtherKey { .. })));
     fs::set_permissions(&desk.key, fs::Permissions::from_mode(0o644)).expect("changes the mode");
-    assert!(matches!(draft.sign(&desk.draft, &desk.key), Err(Error::KeyFile(config::Error::ExposedKey { .. }))));
+    assert!(matches!(draft.sign(&desk.draft, &desk.key), Err(Error::KeyFile(config::Error::Exposed { .. }))));
     fs::set_permissions(&desk.key, fs::Permissions::from_mode(0o600)).expect("changes the mode");
     fs::write(&desk.key, "no key").expect("writes");
     assert!(matches!(draft.sign(&desk.draft, &desk.key), Err(Error::NotAKey { .. })));

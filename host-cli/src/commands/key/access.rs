@@ -128,7 +128,7 @@ impl Names {
     pub(super) fn namespace(&self, config: &Config) -> Result<Namespace, Error> {
         let authority = match &self.ca {
             Some(file) => Some(certificate(file, |certificate| certificate.subject().as_raw().to_vec())?),
-            None => Identity::load(&config.identity, &config.tls_ca)?.authority(),
+            None => Identity::load(config)?.authority(),
         };
         Ok(Namespace { authority })
     }
