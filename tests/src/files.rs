@@ -53,7 +53,7 @@ pub fn only(folder: &Path) -> Outcome<PathBuf> {
 /// The files below a folder that hold one of these texts, with the text.
 ///
 /// In a database, values of different columns stand side by side without anything between them, so that a short text can
-/// be made up of the end of one and the start of the next. A text of fewer than [`LONG`] bytes is therefore looked for in
+/// be made up of the end of one and the start of the next. A text of fewer than `LONG` bytes is therefore looked for in
 /// each value of a database; longer ones in all of its bytes, those of free pages and of its journal too.
 ///
 /// # Errors
