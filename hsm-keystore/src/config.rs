@@ -1,25 +1,26 @@
 //! The configuration of a node: one TOML file, every key of which is known.
 //!
-//! What is wrong is told with file, line and a hint. Relative paths are relative to the directory of the file, so that a
+//! Everything that is wrong is told at once, each with file, line and a hint. Relative paths are relative to the directory of the file, so that a
 //! node's directory can be moved as a whole. No secret stands in the file: the PIN of the token is in a file of its own
 //! (see [`crate::hsm::pin`]).
 
 mod authn;
 mod policy;
+mod reader;
 mod token;
 
 use std::{
+    fmt,
     net::SocketAddr,
-    ops::Range,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use serde::Deserialize;
-use toml::Spanned;
-
-pub use self::authn::AuthnConfig;
-use self::{authn::RawAuthn, policy::RawPolicy, token::RawHsm};
+use self::reader::{Reader, Section};
+pub use self::{
+    authn::AuthnConfig,
+    reader::{Fault, Named, Role},
+};
 use crate::{
     hex,
     hsm::{Suite, pin::PinSource},
@@ -129,24 +130,54 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file says something that is not understood.
-    #[error("configuration {file}, line {line}: {message}\nhint: {hint}")]
+    #[error("{}", told(file, faults))]
     Invalid {
         /// The file.
         file: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
-        /// What is wrong.
-        message: String,
-        /// What to do.
-        hint: &'static str,
+        /// Everything that is wrong, from the first line to the last.
+        faults: Vec<Fault>,
     },
+}
+
+fn told(file: &Path, faults: &[Fault]) -> String {
+    let told: Vec<_> = faults.iter().map(|fault| format!("configuration {}, {fault}", file.display())).collect();
+    told.join("\n")
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}\nhint: {}", self.line, self.message, self.hint)
+    }
+}
+
+/// What was found in a configuration file.
+#[derive(Debug)]
+pub struct Reading {
+    /// The configuration, if nothing is wrong.
+    pub config: Option<Config>,
+    /// Everything that is wrong, from the first line to the last.
+    pub faults: Vec<Fault>,
+    /// The files that it names.
+    pub named: Vec<Named>,
+    /// The fingerprint of the cluster key, if that can be read.
+    pub fingerprint: Option<[u8; 32]>,
+}
+
+impl Reading {
+    /// Reads text as if it stood in `file`, to the end whatever is wrong.
+    pub fn of(file: &Path, text: &str) -> Self {
+        let reader = Reader::new(file, text);
+        let (config, fingerprint) = reader.read(|section| whole(file, section));
+        let (faults, named) = reader.finish();
+        Self { config: config.filter(|_| faults.is_empty()), faults, named, fingerprint }
+    }
 }
 
 impl Config {
     /// Reads a configuration file.
     ///
     /// # Errors
-    /// [`ConfigError`], with the line at fault and a hint.
+    /// [`ConfigError`], with every line at fault and a hint for each.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(file)
             .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
@@ -158,252 +189,91 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Invalid`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let invalid = |span: Option<Range<usize>>, message: String, hint| ConfigError::Invalid {
-            file: file.to_owned(),
-            line: line_of(text, span),
-            message,
-            hint,
-        };
-        let raw: Raw = toml::from_str(text).map_err(|error| {
-            let message = error.message().to_owned();
-            invalid(error.span(), message, "docs/keystore.md lists every section and key, with an example")
-        })?;
-        let at = |path: PathBuf| match file.parent() {
-            Some(parent) => parent.join(path),
-            None => path,
-        };
-        let listen = raw.listen.get_ref().parse().map_err(|_| {
-            let message = format!("listen: {:?} is not an address and a port", raw.listen.get_ref());
-            invalid(Some(raw.listen.span()), message, "write it as listen = \"127.0.0.1:7443\" or \"[::1]:7443\"")
-        })?;
-        let fingerprint = hex::decode_array(raw.cluster.fingerprint.get_ref()).ok_or_else(|| {
-            let message = "cluster.fingerprint: not 64 hexadecimal digits".to_owned();
-            invalid(Some(raw.cluster.fingerprint.span()), message, "`eds cluster show` prints the fingerprint")
-        })?;
-        let checkpoint = number(raw.audit.checkpoint_s, DEFAULT_CHECKPOINT.as_secs(), 1..=86_400).map_err(|span| {
-            let message = "audit.checkpoint_s: not between 1 and 86400".to_owned();
-            invalid(span, message, "give seconds; 60 is usual")
-        })?;
-        let hsm = token::read(raw.hsm, at).map_err(|(span, message, hint)| invalid(span, message, hint))?;
-        let authn = raw.authn.read(at).map_err(|(span, message, hint)| invalid(span, message, hint))?;
-        if raw.tls.get_ref().client_ca.is_none() && authn.ca_directory.is_none() {
-            let message = "tls.client_ca: missing, and there is no authn.ca_directory either".to_owned();
-            let hint = "name the PEM file of the authorities whose client certificates are accepted";
-            return Err(invalid(Some(raw.tls.span()), message, hint));
+        let Reading { config, faults, .. } = Reading::of(file, text);
+        config.ok_or_else(|| ConfigError::Invalid { file: file.to_owned(), faults })
+    }
+}
+
+/// Reads everything; the configuration is whole only when nothing was noted as wrong.
+fn whole(file: &Path, top: &Section<'_>) -> (Option<Config>, Option<[u8; 32]>) {
+    top.need(&["listen", "cluster", "tls", "hsm", "store", "node"]);
+    let listen = top.text("listen").and_then(|text| {
+        let address = text.value.parse().ok();
+        if address.is_none() {
+            let message = format!("listen: {:?} is not an address and a port", text.value);
+            top.fault(text.span, message, "write it as listen = \"127.0.0.1:7443\" or \"[::1]:7443\"");
         }
-        let tls = raw.tls.into_inner();
-        let policy = raw.policy.read().map_err(|(span, message, hint)| invalid(Some(span), message, hint))?;
-        Ok(Self {
+        address
+    });
+    let (directory, fingerprint) = top.section("cluster", cluster);
+    let authn = top.section("authn", authn::read);
+    let tls = top.section("tls", |section| tls(section, authn.ca_directory.is_some()));
+    let hsm = top.section("hsm", |section| token::read(section));
+    let store = made_by_init(top, "store", "path", Role::Database);
+    let identity = made_by_init(top, "node", "identity", Role::Identity);
+    let audit = top.section("audit", |section| audit(file, section));
+    let policy = top.section("policy", policy::read);
+    let config = || {
+        Some(Config {
             file: file.to_owned(),
-            listen,
-            cluster: ClusterConfig { directory: at(raw.cluster.directory), fingerprint },
-            tls: TlsConfig { certificate: at(tls.certificate), key: at(tls.key), client_ca: tls.client_ca.map(&at) },
-            hsm,
-            store: at(raw.store.path),
-            identity: at(raw.node.identity),
-            audit: AuditConfig { path: at(raw.audit.path), checkpoint: Duration::from_secs(checkpoint) },
+            listen: listen?,
+            cluster: ClusterConfig { directory: directory?, fingerprint: fingerprint? },
+            tls: tls?,
+            hsm: hsm?,
+            store: store?,
+            identity: identity?,
+            audit,
             authn,
             policy,
         })
+    };
+    (config(), fingerprint)
+}
+
+fn cluster(section: &Section<'_>) -> (Option<PathBuf>, Option<[u8; 32]>) {
+    needed(section, &["directory", "fingerprint"]);
+    let fingerprint = section.text("fingerprint").and_then(|text| {
+        let fingerprint = hex::decode_array(text.value);
+        if fingerprint.is_none() {
+            let message = "cluster.fingerprint: not 64 hexadecimal digits".to_owned();
+            section.fault(text.span, message, "`eds cluster show` prints the fingerprint");
+        }
+        fingerprint
+    });
+    (section.path("directory", Role::ClusterDirectory), fingerprint)
+}
+
+fn tls(section: &Section<'_>, has_ca_directory: bool) -> Option<TlsConfig> {
+    needed(section, &["certificate", "key"]);
+    let client_ca = section.path("client_ca", Role::Authorities);
+    if section.is_there() && !section.has("client_ca") && !has_ca_directory {
+        let hint = "name the PEM file of the authorities whose client certificates are accepted, or authn.ca_directory";
+        section.missing("client_ca", hint);
     }
+    let (certificate, key) = (section.path("certificate", Role::Certificate), section.path("key", Role::PrivateKey));
+    Some(TlsConfig { certificate: certificate?, key: key?, client_ca })
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    listen: Spanned<String>,
-    cluster: RawCluster,
-    tls: Spanned<RawTls>,
-    hsm: Spanned<RawHsm>,
-    store: RawStore,
-    node: RawNode,
-    #[serde(default)]
-    audit: RawAudit,
-    #[serde(default)]
-    authn: RawAuthn,
-    #[serde(default)]
-    policy: RawPolicy,
+fn audit(file: &Path, section: &Section<'_>) -> AuditConfig {
+    let beside = || file.parent().map_or_else(|| "audit".into(), |folder| folder.join("audit"));
+    let path = section.path("path", Role::AuditLog).unwrap_or_else(beside);
+    let seconds = section.number("checkpoint_s", DEFAULT_CHECKPOINT.as_secs(), 1..=86_400, "give seconds; 60 is usual");
+    AuditConfig { path, checkpoint: Duration::from_secs(seconds) }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawCluster {
-    directory: PathBuf,
-    fingerprint: Spanned<String>,
+fn made_by_init(top: &Section<'_>, section: &'static str, key: &'static str, role: Role) -> Option<PathBuf> {
+    top.section(section, |section| {
+        needed(section, &[key]);
+        section.path(key, role)
+    })
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTls {
-    certificate: PathBuf,
-    key: PathBuf,
-    client_ca: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawStore {
-    path: PathBuf,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawNode {
-    identity: PathBuf,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawAudit {
-    path: PathBuf,
-    checkpoint_s: Option<Spanned<u64>>,
-}
-
-impl Default for RawAudit {
-    fn default() -> Self {
-        Self { path: "audit".into(), checkpoint_s: None }
+/// Notes missing keys, unless the whole section is missing, which is noted already.
+fn needed(section: &Section<'_>, keys: &[&'static str]) {
+    if section.is_there() {
+        section.need(keys);
     }
-}
-
-fn number(
-    given: Option<Spanned<u64>>,
-    default: u64,
-    allowed: std::ops::RangeInclusive<u64>,
-) -> Result<u64, Option<Range<usize>>> {
-    match given {
-        None => Ok(default),
-        Some(value) if allowed.contains(value.get_ref()) => Ok(value.into_inner()),
-        Some(value) => Err(Some(value.span())),
-    }
-}
-
-fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
-    let end = span.map_or(0, |span| span.start).min(text.len());
-    1 + text.bytes().take(end).filter(|byte| *byte == b'\n').count()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::node::{Administrator, Create};
-
-    const GOOD: &str = r#"listen = "127.0.0.1:7443"
-
-[cluster]
-directory = "cluster.edd"
-fingerprint = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
-
-[tls]
-certificate = "tls/node.pem"
-key = "tls/node.key"
-client_ca = "/etc/eds/client-ca.pem"
-
-[hsm]
-module = "/usr/lib/softhsm/libsofthsm2.so"
-token = "eds-node-1"
-pin_file = "pin"
-
-[store]
-path = "keys.db"
-
-[node]
-identity = "node.json"
-"#;
-
-    fn parse(text: &str) -> Result<Config, ConfigError> {
-        Config::parse(Path::new("/srv/eds/node.toml"), text)
-    }
-
-    #[test]
-    fn paths_are_relative_to_the_file_and_limits_have_defaults() {
-        let config = parse(GOOD).expect("a good file");
-        assert_eq!(config.store, Path::new("/srv/eds/keys.db"));
-        assert_eq!(config.tls.key, Path::new("/srv/eds/tls/node.key"));
-        assert_eq!(config.tls.client_ca.as_deref(), Some(Path::new("/etc/eds/client-ca.pem")));
-        assert_eq!(config.cluster.fingerprint[..4], [0x00, 0x11, 0x22, 0x33]);
-        assert_eq!((config.hsm.threads, config.hsm.deadline), (2, Duration::from_secs(5)));
-    }
-
-    #[test]
-    fn a_token_may_be_named_by_a_uri() {
-        let uri = "uri = \"pkcs11:token=eds%2D1;serial=2f?pin-source=credential:hsm-pin\"";
-        let text = GOOD.replace("token = \"eds-node-1\"", uri).replace("pin_file = \"pin\"\n", "");
-        let hsm = parse(&text).expect("a good file").hsm;
-        assert_eq!((hsm.token.as_str(), hsm.serial.as_deref()), ("eds-1", Some("2f")));
-        assert_eq!(hsm.pin, PinSource::Credential("hsm-pin".into()));
-        assert_eq!(hsm.module, Path::new("/usr/lib/softhsm/libsofthsm2.so"));
-    }
-
-    #[test]
-    fn every_error_names_its_line_and_has_a_hint() {
-        for (from, to, line) in [
-            ("127.0.0.1:7443", "localhost", 1),
-            ("[cluster]", "[clutser]", 3),
-            ("fingerprint = \"0011", "fingerprint = \"11", 5),
-            ("client_ca", "client_cas", 10),
-            ("client_ca = \"/etc/eds/client-ca.pem\"\n", "", 7),
-            ("[node]", "[authn]\nclock_skew_s = -1\n\n[node]", 21),
-            ("token = \"eds-node-1\"", "token = \"\"", 14),
-            ("token = \"eds-node-1\"", "", 12),
-            ("token = \"eds-node-1\"", "uri = \"pkcs11:token=a?pin-value=1\"", 14),
-            ("token = \"eds-node-1\"", "uri = \"pkcs11:token=a?pin-source=file:/pin\"", 14),
-            ("pin_file = \"pin\"", "pin_file = \"pin\"\nthreads = 0", 16),
-            ("pin_file = \"pin\"", "pin_file = \"pin\"\ndeadline_ms = 9", 16),
-            ("pin_file = \"pin\"", "pin_file = \"pin\"\ngive_up_ms = 1", 16),
-            ("pin_file = \"pin\"", "pin_file = \"pin\"\nsuite = \"aes-ecb\"", 16),
-            ("pin_file = \"pin\"", "pin = \"1234\"", 15),
-        ] {
-            assert!(GOOD.contains(from), "{from} is not in the sample");
-            let error = parse(&GOOD.replace(from, to)).expect_err(to);
-            let ConfigError::Invalid { line: told, hint, .. } = &error else { panic!("{error}") };
-            assert_eq!(*told, line, "{error}");
-            assert!(!hint.is_empty());
-            assert!(error.to_string().starts_with("configuration /srv/eds/node.toml, line "), "{error}");
-        }
-    }
-
-    #[test]
-    fn officers_are_named_with_their_authority_or_as_a_group() {
-        let policy = parse(GOOD).expect("a good file").policy;
-        assert_eq!(policy, NodePolicy::default(), "without a section, everybody may register and nobody administers");
-        let section = r#"
-[policy]
-admins = [
-  "/acme/Role=security/Capability=NULL",
-  { issuer = "/O=Ward/CN=CA", subject = "/O=Ward/CN=Officer" },
-  { issuer = "https://id.example", subject = "42" },
-]
-create = ["/acme"]
-"#;
-        let policy = parse(&format!("{GOOD}{section}")).expect("a good file").policy;
-        let text = |text: &str| text.to_owned();
-        let expected = [
-            Administrator::Group(text("/acme/Role=security")),
-            Administrator::Certificate { issuer: text("/O=Ward/CN=CA"), subject: text("/O=Ward/CN=Officer") },
-            Administrator::Token { issuer: text("https://id.example"), subject: text("42") },
-        ];
-        assert_eq!((policy.administrators, policy.create), (expected.to_vec(), Create::Groups(vec![text("/acme")])));
-        for (create, expected) in [("[\"any\"]", Create::Anybody), ("[]", Create::Groups(Vec::new()))] {
-            let policy = parse(&format!("{GOOD}\n[policy]\ncreate = {create}\n")).expect("a good file").policy;
-            assert_eq!(policy.create, expected);
-        }
-        for wrong in [
-            r#"admins = ["/O=Ward/CN=Officer"]"#,
-            r#"admins = [{ subject = "/O=Ward/CN=Officer" }]"#,
-            r#"admins = [{ issuer = "/O=Ward/CN=CA", subject = "/O=a\\x2Fb" }]"#,
-            r#"admins = [{ issuer = "CA", subject = "/O=Ward/CN=Officer" }]"#,
-            r#"admins = [{ issuer = "https://id.example", subject = "" }]"#,
-            r#"create = ["/CN=anyone"]"#,
-            r#"creators = []"#,
-        ] {
-            let error = parse(&format!("{GOOD}\n[policy]\n{wrong}\n")).expect_err(wrong).to_string();
-            assert!(error.contains("line 24") && error.contains("hint: "), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_missing_file_is_named() {
-        let error = Config::load(Path::new("/nonexistent/node.toml")).expect_err("there is none");
-        assert!(error.to_string().contains("/nonexistent/node.toml"), "{error}");
-    }
-}
+mod tests;

@@ -17,11 +17,9 @@
 //! groups_relative = true
 //! ```
 
-use std::{ops::Range, path::PathBuf};
+use std::path::PathBuf;
 
-use serde::Deserialize;
-use toml::Spanned;
-
+use super::reader::{Role, Section, Text};
 use crate::{
     authn::{
         jwt::{Algorithm, GroupRule, Issuer, Profile},
@@ -47,146 +45,107 @@ pub struct AuthnConfig {
     pub issuers: Vec<Issuer>,
 }
 
-/// What is wrong with the section: where, what, and what to do.
-pub(super) type Wrong = (Option<Range<usize>>, String, &'static str);
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawAuthn {
-    ca_directory: Option<PathBuf>,
-    voms_directory: Option<PathBuf>,
-    host_names: Vec<String>,
-    require_crl: bool,
-    crl_grace_hours: Option<Spanned<i64>>,
-    clock_skew_s: Option<Spanned<i64>>,
-    rekeyed: Vec<Spanned<String>>,
-    token_ca: Option<PathBuf>,
-    issuer: Vec<RawIssuer>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawIssuer {
-    url: Spanned<String>,
-    audience: Vec<String>,
-    profile: Option<Spanned<String>>,
-    algorithms: Option<Vec<Spanned<String>>>,
-    max_lifetime_s: Option<i64>,
-    groups_claim: Option<String>,
-    groups_prefix: Option<Spanned<String>>,
-    #[serde(default)]
-    groups_relative: bool,
-}
-
-impl RawAuthn {
-    /// The section, with its paths made absolute by `at`.
-    pub(super) fn read(self, at: impl Fn(PathBuf) -> PathBuf) -> Result<AuthnConfig, Wrong> {
-        let mut settings = Settings { require_crl: self.require_crl, ..Settings::default() };
-        if let Some(hours) = self.crl_grace_hours {
-            settings.crl_grace = within(&hours, 0..=24 * 30, "authn.crl_grace_hours: not between 0 and 720")? * 3600;
-        }
-        if let Some(seconds) = self.clock_skew_s {
-            settings.skew = within(&seconds, 0..=3600, "authn.clock_skew_s: not between 0 and 3600")?;
-        }
-        for text in self.rekeyed {
-            let wrong = || {
-                (
-                    Some(text.span()),
-                    "authn.rekeyed: not 64 hexadecimal digits".to_owned(),
-                    "the error about two authorities of one name gives the fingerprint",
-                )
-            };
-            settings.rekeyed.push(hex::decode_array(text.get_ref()).ok_or_else(wrong)?);
-        }
-        if let (None, Some(issuer)) = (&self.token_ca, self.issuer.first()) {
-            let hint = "give the PEM file of the authorities of the issuers' https servers";
-            return Err((
-                Some(issuer.url.span()),
-                "authn.token_ca: missing, although there are issuers of tokens".to_owned(),
-                hint,
-            ));
-        }
-        let skew = settings.skew.min(TOKEN_SKEW);
-        let issuers = self.issuer.into_iter().map(|issuer| issuer.read(skew)).collect::<Result<_, _>>()?;
-        Ok(AuthnConfig {
-            ca_directory: self.ca_directory.map(&at),
-            voms_directory: self.voms_directory.map(&at),
-            host_names: self.host_names,
-            settings,
-            token_ca: self.token_ca.map(&at),
-            issuers,
-        })
-    }
-}
-
-impl RawIssuer {
-    fn read(self, skew: i64) -> Result<Issuer, Wrong> {
-        let profile = match self.profile.as_ref().map(|profile| profile.get_ref().as_str()) {
-            None | Some("oidc") => Profile::Oidc,
-            Some("wlcg") => Profile::Wlcg,
-            Some(other) => {
-                let span = self.profile.as_ref().map(Spanned::span);
-                return Err((
-                    span,
-                    format!("authn.issuer.profile: {other:?} is not known"),
-                    "it is \"oidc\" or \"wlcg\"",
-                ));
+/// Reads the section.
+pub(super) fn read(section: &Section<'_>) -> AuthnConfig {
+    let mut settings = Settings { require_crl: section.flag("require_crl"), ..Settings::default() };
+    let seconds = |key, default: i64, unit: i64, most, hint| {
+        let default = u64::try_from(default / unit).unwrap_or(0);
+        i64::try_from(section.number(key, default, 0..=most, hint)).unwrap_or(0).saturating_mul(unit)
+    };
+    settings.crl_grace = seconds("crl_grace_hours", settings.crl_grace, 3600, 24 * 30, "give hours; 0 is strict");
+    settings.skew = seconds("clock_skew_s", settings.skew, 1, 3600, "give seconds; 300 is usual");
+    for text in section.texts("rekeyed").unwrap_or_default() {
+        match hex::decode_array(text.value) {
+            Some(fingerprint) => settings.rekeyed.push(fingerprint),
+            None => {
+                let hint = "the error about two authorities of one name gives the fingerprint";
+                section.fault(text.span, "authn.rekeyed: not 64 hexadecimal digits".to_owned(), hint);
             }
-        };
-        let mut algorithms = Algorithm::DEFAULT.to_vec();
-        if let Some(names) = self.algorithms {
-            let wrong = |name: &Spanned<String>| {
-                (
-                    Some(name.span()),
-                    format!("authn.issuer.algorithms: {:?} is not accepted", name.get_ref()),
-                    "RS256 to RS512, PS256 to PS512, ES256 and ES384 are known; none and HMAC never are",
-                )
-            };
-            algorithms = names
-                .iter()
-                .map(|name| Algorithm::by_name(name.get_ref()).ok_or_else(|| wrong(name)))
-                .collect::<Result<_, _>>()?;
         }
-        let groups = match self.groups_prefix {
-            None => None,
-            Some(prefix) => Some(GroupRule {
-                claim: self
-                    .groups_claim
-                    .unwrap_or_else(|| if profile == Profile::Wlcg { "wlcg.groups" } else { "groups" }.to_owned()),
-                prefix: prefix.into_inner(),
-                relative: self.groups_relative,
-            }),
-        };
-        Ok(Issuer {
-            url: self.url.into_inner(),
-            audiences: self.audience,
-            algorithms,
-            profile,
-            skew,
-            max_lifetime: self.max_lifetime_s,
-            groups,
-        })
+    }
+    let token_ca = section.path("token_ca", Role::Authorities);
+    let skew = settings.skew.min(TOKEN_SKEW);
+    let issuers: Vec<_> = section.sections("issuer", |section| issuer(section, skew));
+    if token_ca.is_none() && !issuers.is_empty() && !section.has("token_ca") {
+        section.missing("token_ca", "give the PEM file of the authorities of the issuers' https servers");
+    }
+    let host_names = section.texts("host_names").unwrap_or_default();
+    AuthnConfig {
+        ca_directory: section.path("ca_directory", Role::AuthorityDirectory),
+        voms_directory: section.path("voms_directory", Role::VomsDirectory),
+        host_names: host_names.into_iter().map(|name| name.value.to_owned()).collect(),
+        settings,
+        token_ca,
+        issuers: issuers.into_iter().flatten().collect(),
     }
 }
 
-fn within(value: &Spanned<i64>, allowed: std::ops::RangeInclusive<i64>, message: &str) -> Result<i64, Wrong> {
-    if allowed.contains(value.get_ref()) {
-        Ok(*value.get_ref())
-    } else {
-        Err((Some(value.span()), message.to_owned(), "see docs/keystore.md"))
-    }
+/// Reads one `[[authn.issuer]]`.
+fn issuer(section: &Section<'_>, skew: i64) -> Option<Issuer> {
+    section.need(&["url", "audience"]);
+    let profile = match section.text("profile") {
+        None => Profile::Oidc,
+        Some(text) if text.value == "oidc" => Profile::Oidc,
+        Some(text) if text.value == "wlcg" => Profile::Wlcg,
+        Some(text) => {
+            let message = format!("authn.issuer.profile: {:?} is not known", text.value);
+            section.fault(text.span, message, "it is \"oidc\" or \"wlcg\"");
+            Profile::Oidc
+        }
+    };
+    let algorithm = |text: Text<'_>| {
+        let algorithm = Algorithm::by_name(text.value);
+        if algorithm.is_none() {
+            let hint = "RS256 to RS512, PS256 to PS512, ES256 and ES384 are known; none and HMAC never are";
+            section.fault(text.span, format!("authn.issuer.algorithms: {:?} is not accepted", text.value), hint);
+        }
+        algorithm
+    };
+    let algorithms = match section.texts("algorithms") {
+        None => Algorithm::DEFAULT.to_vec(),
+        Some(names) => names.into_iter().filter_map(algorithm).collect(),
+    };
+    let (claim, relative) = (section.text("groups_claim"), section.flag("groups_relative"));
+    let groups = section.text("groups_prefix").map(|prefix| GroupRule {
+        claim: claim
+            .map_or(if profile == Profile::Wlcg { "wlcg.groups" } else { "groups" }, |claim| claim.value)
+            .to_owned(),
+        prefix: prefix.value.to_owned(),
+        relative,
+    });
+    let max_lifetime = section.has("max_lifetime_s").then(|| {
+        let seconds = section.number("max_lifetime_s", DAY, 1..=365 * DAY, "give seconds; 86400 is a day");
+        i64::try_from(seconds).unwrap_or(i64::MAX)
+    });
+    let audiences = section.texts("audience").unwrap_or_default();
+    Some(Issuer {
+        url: section.text("url")?.value.to_owned(),
+        audiences: audiences.into_iter().map(|audience| audience.value.to_owned()).collect(),
+        algorithms,
+        profile,
+        skew,
+        max_lifetime,
+        groups,
+    })
 }
+
+const DAY: u64 = 86_400;
 
 /// Tokens are made by servers, whose clocks are right: at most this many seconds of skew.
 const TOKEN_SKEW: i64 = 60;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::reader::{Fault, Reader},
+        *,
+    };
 
-    fn read(text: &str) -> Result<AuthnConfig, Wrong> {
-        let raw: RawAuthn = toml::from_str(text).expect("TOML");
-        raw.read(|path| std::path::Path::new("/srv").join(path))
+    fn read(text: &str) -> Result<AuthnConfig, Vec<Fault>> {
+        let reader = Reader::new(std::path::Path::new("/srv/node.toml"), text);
+        let config = reader.read(super::read);
+        let (faults, _) = reader.finish();
+        if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
 
     #[test]
@@ -244,10 +203,14 @@ mod tests {
             (format!("{issuer}profile = \"saml\""), "profile"),
             (format!("{issuer}algorithms = [\"HS256\"]"), "HS256"),
             (format!("{issuer}algorithms = [\"none\"]"), "none"),
+            (format!("{issuer}max_lifetime_s = 0"), "max_lifetime_s"),
+            (issuer.replace("audience", "audiense"), "audience"),
+            ("ca_dir = \"x\"".into(), "ca_dir: unknown key"),
+            ("host_names = \"eds1\"".into(), "host_names"),
         ] {
-            let (span, message, hint) = read(&text).expect_err(told);
-            assert!(message.contains(told) && span.is_some() && !hint.is_empty(), "{message}");
+            let faults = read(&text).expect_err(told);
+            let found = faults.iter().any(|fault| fault.message.contains(told) && !fault.hint.is_empty());
+            assert!(found, "{told}: {faults:?}");
         }
-        assert!(toml::from_str::<RawAuthn>("ca_dir = \"x\"").is_err(), "unknown keys are errors");
     }
 }

@@ -5,77 +5,67 @@
 use std::ops::Range;
 
 use eds_core::names;
-use serde::Deserialize;
-use toml::Spanned;
 
+use super::reader::{Item, Section, Text};
 use crate::policy::node::{Administrator, Create, NodePolicy};
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawPolicy {
-    admins: Vec<Spanned<RawAdministrator>>,
-    create: Option<Vec<Spanned<String>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RawAdministrator {
-    Group(String),
-    Person(RawPerson),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPerson {
-    issuer: String,
-    subject: String,
-}
-
-/// Where, what is wrong, and what to do.
-type Refusal = (Range<usize>, String, &'static str);
-
-impl RawPolicy {
-    pub(super) fn read(self) -> Result<NodePolicy, Refusal> {
-        let administrators = self.admins.into_iter().map(administrator).collect::<Result<_, _>>()?;
-        let create = match self.create {
-            None => Create::Anybody,
-            Some(groups) if groups.iter().any(|group| group.get_ref() == "any") => Create::Anybody,
-            Some(groups) => Create::Groups(groups.into_iter().map(creator).collect::<Result<_, _>>()?),
+/// Reads the section.
+pub(super) fn read(section: &Section<'_>) -> NodePolicy {
+    let mut administrators = Vec::new();
+    for item in section.list("admins").unwrap_or_default() {
+        let read = match item {
+            Item::Text(text) => group(&text).ok_or_else(|| (text.span, format!("{:?} is not a group", text.value))),
+            Item::Table(table) => person(table),
         };
-        Ok(NodePolicy { administrators, create })
-    }
-}
-
-fn administrator(raw: Spanned<RawAdministrator>) -> Result<Administrator, Refusal> {
-    let span = raw.span();
-    match raw.into_inner() {
-        RawAdministrator::Group(group) => match names::group(&group) {
-            Some(group) => Ok(Administrator::Group(group)),
-            None => Err((span, format!("policy.admins: {group:?} is not a group"), PERSON)),
-        },
-        RawAdministrator::Person(RawPerson { issuer, subject }) if issuer.starts_with("https://") => {
-            if subject.is_empty() {
-                return Err((span, "policy.admins: the subject of a token is empty".into(), PERSON));
-            }
-            Ok(Administrator::Token { issuer, subject })
-        }
-        RawAdministrator::Person(RawPerson { issuer, subject }) => {
-            for (which, name) in [("issuer", &issuer), ("subject", &subject)] {
-                if !names::is_slash_form(name) {
-                    return Err((span, format!("policy.admins: {which} {name:?} is not a name in slash form"), PERSON));
-                }
-            }
-            Ok(Administrator::Certificate { issuer, subject })
+        match read {
+            Ok(administrator) => administrators.push(administrator),
+            Err((span, wrong)) => section.fault(span, format!("policy.admins: {wrong}"), PERSON),
         }
     }
+    let create = match section.texts("create") {
+        None => Create::Anybody,
+        Some(groups) if groups.iter().any(|group| group.value == "any") => Create::Anybody,
+        Some(groups) => Create::Groups(groups.into_iter().filter_map(|group| creator(section, group)).collect()),
+    };
+    NodePolicy { administrators, create }
 }
 
-fn creator(raw: Spanned<String>) -> Result<String, Refusal> {
+fn group(text: &Text<'_>) -> Option<Administrator> {
+    names::group(text.value).map(Administrator::Group)
+}
+
+/// A person, with the authority that speaks for the name.
+fn person(table: Section<'_>) -> Result<Administrator, (Range<usize>, String)> {
+    let span = table.span();
+    table.need(&["issuer", "subject"]);
+    let (issuer, subject) = (table.text("issuer"), table.text("subject"));
+    table.finish();
+    // Where one is missing, that is noted already, and the empty name goes nowhere.
+    let (Some(issuer), Some(subject)) = (issuer, subject) else {
+        return Ok(Administrator::Token { issuer: String::new(), subject: String::new() });
+    };
+    let (issuer, subject) = (issuer.value.to_owned(), subject.value.to_owned());
+    if issuer.starts_with("https://") {
+        if subject.is_empty() {
+            return Err((span, "the subject of a token is empty".to_owned()));
+        }
+        return Ok(Administrator::Token { issuer, subject });
+    }
+    for (which, name) in [("issuer", &issuer), ("subject", &subject)] {
+        if !names::is_slash_form(name) {
+            return Err((span, format!("{which} {name:?} is not a name in slash form")));
+        }
+    }
+    Ok(Administrator::Certificate { issuer, subject })
+}
+
+fn creator(section: &Section<'_>, text: Text<'_>) -> Option<String> {
     let hint = "name groups, such as \"/org.acme\", or write create = [\"any\"] for every caller who is known";
-    match names::group(raw.get_ref()) {
-        Some(group) => Ok(group),
-        None => Err((raw.span(), format!("policy.create: {:?} is not a group", raw.get_ref()), hint)),
+    let group = names::group(text.value);
+    if group.is_none() {
+        section.fault(text.span, format!("policy.create: {:?} is not a group", text.value), hint);
     }
+    group
 }
 
 const PERSON: &str = "name a group as \"/org.acme/Role=security\", and a person with the authority, as \

@@ -1,115 +1,115 @@
 //! The section `[hsm]`: the token by a PKCS#11 URI, or by module, label and PIN file; and how it is used.
 
-use std::{ops::Range, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use serde::Deserialize;
-use toml::Spanned;
-
-use super::{DEFAULT_DEADLINE, DEFAULT_GIVE_UP, DEFAULT_THREADS, HsmConfig, number};
+use super::{
+    DEFAULT_DEADLINE, DEFAULT_GIVE_UP, DEFAULT_THREADS, HsmConfig,
+    reader::{Role, Section, Text},
+};
 use crate::hsm::{
     Suite,
     pin::PinSource,
     uri::{TokenUri, UriError},
 };
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawHsm {
-    uri: Option<Spanned<String>>,
-    module: Option<PathBuf>,
-    token: Option<Spanned<String>>,
-    pin_file: Option<PathBuf>,
-    suite: Option<Spanned<String>>,
-    weaker_wrapped_keys: Option<PathBuf>,
-    threads: Option<Spanned<u64>>,
-    deadline_ms: Option<Spanned<u64>>,
-    give_up_ms: Option<Spanned<u64>>,
-}
-
-type Invalid = (Option<Range<usize>>, String, &'static str);
-
-/// Reads the section. `at` makes paths relative to the directory of the file.
-pub(super) fn read(raw: Spanned<RawHsm>, at: impl Fn(PathBuf) -> PathBuf) -> Result<HsmConfig, Invalid> {
-    let section = raw.span();
-    let raw = raw.into_inner();
-    let threads = number(raw.threads, DEFAULT_THREADS as u64, 1..=64)
-        .map_err(|span| (span, "hsm.threads: not between 1 and 64".to_owned(), "one or two threads are usual"))?;
-    let deadline = number(raw.deadline_ms, DEFAULT_DEADLINE.as_millis() as u64, 10..=60_000).map_err(|span| {
-        (span, "hsm.deadline_ms: not between 10 and 60000".to_owned(), "give milliseconds; 5000 is usual")
-    })?;
-    let give_up = number(raw.give_up_ms, DEFAULT_GIVE_UP.as_millis() as u64, 100..=86_400_000).map_err(|span| {
-        (span, "hsm.give_up_ms: not between 100 and 86400000".to_owned(), "give milliseconds; 120000 is usual")
-    })?;
-    let suite = raw.suite.as_ref().map(suite).transpose()?;
-    let missing = |what: &str| {
-        let hint = "name the token by hsm.uri, or by hsm.module, hsm.token and hsm.pin_file";
-        (Some(section.clone()), format!("hsm.{what}: missing"), hint)
+/// Reads the section.
+pub(super) fn read(section: &Section<'_>) -> Option<HsmConfig> {
+    let threads = section.number("threads", DEFAULT_THREADS as u64, 1..=64, "one or two threads are usual");
+    let milliseconds = |key, default: Duration, allowed, hint| {
+        let default = u64::try_from(default.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(section.number(key, default, allowed, hint))
     };
-    let uri = match &raw.uri {
-        None => None,
-        Some(text) => {
-            let parsed = text.get_ref().parse().map_err(|UriError(reason)| {
-                let hint = "write pkcs11:token=LABEL;serial=NUMBER?module-path=FILE&pin-source=file:FILE";
-                (Some(text.span()), format!("hsm.uri: {reason}"), hint)
-            })?;
-            Some((text.span(), parsed))
+    let deadline = milliseconds("deadline_ms", DEFAULT_DEADLINE, 10..=60_000, "give milliseconds; 5000 is usual");
+    let give_up = milliseconds("give_up_ms", DEFAULT_GIVE_UP, 100..=86_400_000, "give milliseconds; 120000 is usual");
+    let suite = section.text("suite").and_then(|word| suite(section, word));
+    let weaker_wrapped_keys = section.path("weaker_wrapped_keys", Role::WrappedKeys);
+    let uri = section.text("uri");
+    let parts = parts(section, uri);
+    for (name, there) in
+        [("module", parts.module.is_some()), ("token", parts.token.is_some()), ("pin_file", parts.pin.is_some())]
+    {
+        // What is there and wrong is noted already.
+        if section.is_there() && !there && !parts.wrong && !section.has(name) {
+            section.missing(name, "name the token by hsm.uri, or by hsm.module, hsm.token and hsm.pin_file");
         }
-    };
-    let named = Named {
-        module: raw.module.map(&at),
-        token: raw.token,
-        pin: raw.pin_file.map(|file| PinSource::File(at(file))),
-    };
-    let (module, token, serial, pin) = named.with(uri)?;
-    Ok(HsmConfig {
-        module: module.ok_or_else(|| missing("module"))?,
-        token: token.ok_or_else(|| missing("token"))?,
-        serial,
-        pin: pin.ok_or_else(|| missing("pin_file"))?,
+    }
+    Some(HsmConfig {
+        module: parts.module?,
+        token: parts.token?,
+        serial: parts.serial,
+        pin: parts.pin?,
         suite,
-        weaker_wrapped_keys: raw.weaker_wrapped_keys.map(at),
+        weaker_wrapped_keys,
         threads: usize::try_from(threads).unwrap_or(DEFAULT_THREADS),
-        deadline: Duration::from_millis(deadline),
-        give_up: Duration::from_millis(give_up),
+        deadline,
+        give_up,
     })
 }
 
-/// What keys of their own say.
-struct Named {
+/// What names the token and its PIN.
+#[derive(Default)]
+struct Parts {
     module: Option<PathBuf>,
-    token: Option<Spanned<String>>,
+    token: Option<String>,
+    serial: Option<String>,
     pin: Option<PinSource>,
+    /// The URI cannot be read: it is not known what it would have said.
+    wrong: bool,
 }
 
-type Parts = (Option<PathBuf>, Option<String>, Option<String>, Option<PinSource>);
-
-impl Named {
-    /// Together with the URI; nothing may be said twice.
-    fn with(self, uri: Option<(Range<usize>, TokenUri)>) -> Result<Parts, Invalid> {
-        let Some((span, uri)) = uri else {
-            let Some(token) = self.token else { return Ok((self.module, None, None, self.pin)) };
-            if token.get_ref().is_empty() || token.get_ref().len() > 32 {
-                let message = "hsm.token: a token label has 1 to 32 bytes".to_owned();
-                return Err((Some(token.span()), message, "give the label that the token was initialised with"));
-            }
-            return Ok((self.module, Some(token.into_inner()), None, self.pin));
-        };
-        let twice = [
-            ("token", self.token.is_some()),
-            ("module", self.module.is_some() && uri.module.is_some()),
-            ("pin_file", self.pin.is_some() && uri.pin.is_some()),
-        ];
-        if let Some((name, _)) = twice.into_iter().find(|(_, twice)| *twice) {
-            let message = format!("hsm.uri: says what hsm.{name} says too");
-            return Err((Some(span), message, "say it in one place"));
+/// What keys of their own say, together with the URI; nothing may be said twice.
+fn parts(section: &Section<'_>, uri: Option<Text<'_>>) -> Parts {
+    let module = section.path("module", Role::Module);
+    let token = section.text("token");
+    let pin = section.path("pin_file", Role::Secret).map(PinSource::File);
+    let Some(text) = uri else {
+        let token = token.and_then(|token| label(section, token));
+        return Parts { module, token, pin, ..Parts::default() };
+    };
+    let uri: TokenUri = match text.value.parse() {
+        Ok(uri) => uri,
+        Err(UriError(reason)) => {
+            let hint = "write pkcs11:token=LABEL;serial=NUMBER?module-path=FILE&pin-source=file:FILE";
+            section.fault(text.span, format!("hsm.uri: {reason}"), hint);
+            return Parts { wrong: true, ..Parts::default() };
         }
-        Ok((uri.module.or(self.module), Some(uri.token), uri.serial, uri.pin.or(self.pin)))
+    };
+    let twice = [
+        ("token", token.is_some()),
+        ("module", module.is_some() && uri.module.is_some()),
+        ("pin_file", pin.is_some() && uri.pin.is_some()),
+    ];
+    for (name, _) in twice.into_iter().filter(|(_, twice)| *twice) {
+        section.fault(text.span.clone(), format!("hsm.uri: says what hsm.{name} says too"), "say it in one place");
+    }
+    let named = |path: PathBuf, role| section.name_file("uri", &text, &path, role);
+    let pin_of_uri = uri.pin.map(|pin| match pin {
+        PinSource::File(file) => PinSource::File(named(file, Role::Secret)),
+        other => other,
+    });
+    Parts {
+        module: uri.module.map(|module| named(module, Role::Module)).or(module),
+        token: Some(uri.token),
+        serial: uri.serial,
+        pin: pin_of_uri.or(pin),
+        wrong: false,
     }
 }
 
-fn suite(word: &Spanned<String>) -> Result<Suite, Invalid> {
-    Suite::ALL.into_iter().find(|suite| suite.word() == word.get_ref()).ok_or_else(|| {
+fn label(section: &Section<'_>, token: Text<'_>) -> Option<String> {
+    if token.value.is_empty() || token.value.len() > 32 {
+        let message = "hsm.token: a token label has 1 to 32 bytes".to_owned();
+        section.fault(token.span, message, "give the label that the token was initialised with");
+        return None;
+    }
+    Some(token.value.to_owned())
+}
+
+fn suite(section: &Section<'_>, word: Text<'_>) -> Option<Suite> {
+    let suite = Suite::ALL.into_iter().find(|suite| suite.word() == word.value);
+    if suite.is_none() {
         let hint = "write \"aes-gcm\" or \"aes-cbc-hmac\", or leave it out to have the best that works";
-        (Some(word.span()), format!("hsm.suite: {:?} is no suite", word.get_ref()), hint)
-    })
+        section.fault(word.span, format!("hsm.suite: {:?} is no suite", word.value), hint);
+    }
+    suite
 }
