@@ -9,18 +9,22 @@
 //! |---|---|
 //! | `identity` | the caller's proof, and the TLS configuration made of it |
 //! | `transport` | one call to one node |
+//! | `alarm` | when to stop waiting for a node |
+//! | `spare` | the connection to the node that would be asked next |
 //! | `latency` | how fast each node usually answers, kept between runs |
 //! | `gather` | which answers make a key, who contradicts: no I/O |
 //! | `fetch`, `register`, `status` | the calls to many nodes |
 //! | `access` | access lists: who may do what with a key |
 
 pub mod access;
+mod alarm;
 mod error;
 mod fetch;
 mod gather;
 mod identity;
 mod latency;
 mod register;
+mod spare;
 mod status;
 mod transport;
 
@@ -33,9 +37,11 @@ pub use register::{NewKey, Prepared, Registered};
 pub use status::{KeyStatus, NodeStatus, NodeView};
 pub use transport::{HttpTransport, Transport};
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eds_core::directory::{Directory, Node};
+
+use self::spare::Spares;
 
 /// A client of the key servers of one cluster.
 pub struct Keystore<T = HttpTransport> {
@@ -43,6 +49,7 @@ pub struct Keystore<T = HttpTransport> {
     registrant: [u8; 32],
     transport: Arc<T>,
     latencies: Mutex<Latencies>,
+    spares: Arc<Mutex<Spares>>,
 }
 
 impl Keystore<HttpTransport> {
@@ -55,7 +62,8 @@ impl Keystore<HttpTransport> {
 impl<T: Transport> Keystore<T> {
     /// A client over this transport; `registrant` is the digest of the caller's name (`eds_core::registrant`).
     pub fn new(directory: Directory, registrant: [u8; 32], transport: T, latencies: Latencies) -> Self {
-        Self { directory, registrant, transport: Arc::new(transport), latencies: Mutex::new(latencies) }
+        let (transport, latencies) = (Arc::new(transport), Mutex::new(latencies));
+        Self { directory, registrant, transport, latencies, spares: Arc::default() }
     }
 
     /// The signed directory in use.
@@ -69,13 +77,22 @@ impl<T: Transport> Keystore<T> {
         self.latencies().save();
     }
 
-    fn latencies(&self) -> std::sync::MutexGuard<'_, Latencies> {
-        self.latencies.lock().unwrap_or_else(PoisonError::into_inner)
+    fn latencies(&self) -> MutexGuard<'_, Latencies> {
+        lock(&self.latencies)
+    }
+
+    fn spares(&self) -> MutexGuard<'_, Spares> {
+        lock(&self.spares)
     }
 
     fn active_nodes(&self) -> Vec<Node> {
         self.directory.active().cloned().collect()
     }
+}
+
+/// What steers speed alone is used as it is left by whoever panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
 //! Fetching keys: m nodes at once, another as soon as one fails or is slower than usual, never waiting for the slowest.
+//!
+//! A process that goes on fetching keeps a connection open to the node that would be asked next (`spare`).
 
 use std::{
     collections::VecDeque,
@@ -20,7 +22,9 @@ use tokio::task::JoinSet;
 
 use super::{
     Culprit, FetchError, Keystore, NodeFault, Transport, Want,
+    alarm::Alarm,
     gather::{Answer, Gather},
+    lock,
     transport::Call,
 };
 
@@ -34,6 +38,9 @@ pub struct Fetched {
     /// Nodes that answered wrongly on the way.
     pub culprits: Vec<Culprit>,
 }
+
+/// A node that takes longer for a handshake, or four times as long as it usually takes to answer, is no good spare.
+const ENOUGH_TO_CONNECT: Duration = Duration::from_millis(100);
 
 /// One node that was asked and has not answered.
 struct Waiting {
@@ -53,6 +60,8 @@ impl<T: Transport> Keystore<T> {
             self.latencies().order(self.directory().nodes.iter().map(|node| node.number)).into();
         let mut calls: JoinSet<(ShareIndex, Instant, NodeAnswers)> = JoinSet::new();
         let mut waiting: Vec<Waiting> = Vec::new();
+        let again = self.spares().fetches_again(Instant::now());
+        let alarm = Alarm::new();
         loop {
             let missing = gathers.iter().map(Gather::needed).max().unwrap_or(0);
             if missing == 0 {
@@ -70,10 +79,13 @@ impl<T: Transport> Keystore<T> {
             if waiting.is_empty() {
                 break;
             }
+            if let Some(spare) = queue.front().and_then(|number| self.directory().node(*number)).filter(|_| again) {
+                self.open_beforehand(spare);
+            }
             let patience = waiting.iter().map(|waiting| waiting.until).filter(|until| *until > now).min();
-            let alarm = async {
+            let too_late = async {
                 match patience.filter(|_| !queue.is_empty()) {
-                    Some(until) => tokio::time::sleep_until(until.into()).await,
+                    Some(until) => alarm.at(until).await,
                     None => std::future::pending().await,
                 }
             };
@@ -84,8 +96,12 @@ impl<T: Transport> Keystore<T> {
                         self.hear(&mut gathers, node, since.elapsed(), answers);
                     }
                 }
-                () = alarm => {}
+                () = too_late => {}
             }
+        }
+        for waiting in &waiting {
+            // The call ends here, and its connection with it.
+            self.spares().lost(waiting.node);
         }
         let now = Instant::now();
         for late in waiting.iter().filter(|waiting| waiting.until <= now && waiting.since < now) {
@@ -105,16 +121,33 @@ impl<T: Transport> Keystore<T> {
         });
     }
 
+    /// Opens a connection to the node that will be asked next, unless there is one, and does not wait for it.
+    fn open_beforehand(&self, node: &Node) {
+        if !self.spares().is_missing(node.number, Instant::now()) {
+            return;
+        }
+        let (transport, spares, node) = (Arc::clone(&self.transport), Arc::clone(&self.spares), node.clone());
+        let enough = ENOUGH_TO_CONNECT.max(self.latencies().patience(node.number) * 4);
+        tokio::spawn(async move {
+            let call = transport.call(&node, Call { path: "/healthz".into(), body: None });
+            if !matches!(tokio::time::timeout(enough, call).await, Ok(Ok(_))) {
+                lock(&spares).lost(node.number);
+            }
+        });
+    }
+
     fn hear(&self, gathers: &mut [Gather<'_>], node: &Node, after: Duration, answers: NodeAnswers) {
         match answers {
             Ok(answers) => {
                 self.latencies().answered(node.number, after);
+                self.spares().used(node.number, Instant::now());
                 for (gather, answer) in gathers.iter_mut().zip(answers) {
                     gather.take(node, answer);
                 }
             }
             Err(fault) => {
                 self.latencies().let_down(node.number);
+                self.spares().lost(node.number);
                 for gather in gathers {
                     gather.take(node, Err(fault.clone()));
                 }

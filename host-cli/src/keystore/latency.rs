@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// How long a node is given before it has a history.
 const FIRST_PATIENCE: Duration = Duration::from_millis(50);
 /// The least patience: below it, a second question costs more than it saves.
-const LEAST_PATIENCE: Duration = Duration::from_millis(2);
+const LEAST_PATIENCE: Duration = Duration::from_millis(1);
 /// Samples kept for each node.
 const SAMPLES: usize = 32;
 /// A node that was slow or failed is asked last for this long, then tried again.

@@ -57,12 +57,18 @@ struct FakeNodes {
     shelves: Mutex<BTreeMap<u16, Shelf>>,
     moods: Mutex<BTreeMap<u16, Mood>>,
     calls: Mutex<Vec<u16>>,
+    /// The nodes to which a connection was opened beforehand.
+    opened: Mutex<Vec<u16>>,
 }
 
 struct Nodes(Arc<FakeNodes>);
 
 impl Transport for Nodes {
     async fn call(&self, node: &Node, call: Call) -> Result<Bytes, NodeFault> {
+        if call.path == "/healthz" {
+            self.0.opened.lock().expect("not poisoned").push(node.number.value());
+            return Ok(Bytes::from_static(b"ok"));
+        }
         self.0.calls.lock().expect("not poisoned").push(node.number.value());
         let mood = *self.0.moods.lock().expect("not poisoned").get(&node.number.value()).expect("a node");
         match mood {
@@ -234,6 +240,7 @@ fn cluster(count: u16, floor: u8) -> (Keystore<Nodes>, Arc<FakeNodes>) {
         keys,
         shelves: Mutex::default(),
         calls: Mutex::default(),
+        opened: Mutex::default(),
     });
     (Keystore::new(directory, REGISTRANT, Nodes(Arc::clone(&fake)), Latencies::default()), fake)
 }
@@ -342,6 +349,33 @@ async fn a_slow_node_does_not_hold_up_the_others() {
     nodes.calls_since_last_time();
     fetch(&client, key, Evidence::Anchor(manifest.anchor())).await.expect("two are quick");
     assert!(!nodes.calls_since_last_time().contains(&1), "the slow node was asked first again");
+}
+
+#[tokio::test]
+async fn who_fetches_again_has_a_connection_to_the_node_that_is_asked_next() {
+    let (client, nodes) = cluster(3, 1);
+    let (key, _, manifest) = registered(&client).await;
+    let opened = || {
+        // What was begun on the side gets its turn.
+        let nodes = Arc::clone(&nodes);
+        async move {
+            tokio::task::yield_now().await;
+            std::mem::take(&mut *nodes.opened.lock().expect("not poisoned"))
+        }
+    };
+    let fetch = || fetch(&client, key, Evidence::Anchor(manifest.anchor()));
+    nodes.set(1, Mood::Slow(5_000));
+    fetch().await.expect("two are quick");
+    assert_eq!(opened().await, Vec::<u16>::new(), "the first fetch of a process opens what it needs");
+    fetch().await.expect("two are quick");
+    assert_eq!(opened().await, [1], "the call to node 1 was given up");
+    fetch().await.expect("two are quick");
+    assert_eq!(opened().await, Vec::<u16>::new(), "one is enough");
+    nodes.set(1, Mood::Honest);
+    nodes.set(2, Mood::Away);
+    fetch().await.expect("two are there");
+    fetch().await.expect("two are there");
+    assert_eq!(opened().await, [2]);
 }
 
 #[tokio::test]
