@@ -241,9 +241,9 @@ impl Node {
         if ran {
             self.stop()?;
         }
-        let mut command = Command::new(binaries::find("eds-testbed-damage")?);
-        command.arg(self.config()).env("SOFTHSM2_CONF", self.token_settings());
-        user::run(&mut command)?.success().during(format_args!("damaging node {}", self.number))?;
+        user::run(self.tool("eds-testbed-damage")?.arg(self.config()))?
+            .success()
+            .during(format_args!("damaging node {}", self.number))?;
         if ran { self.start() } else { Ok(()) }
     }
 
@@ -253,6 +253,21 @@ impl Node {
     /// When it cannot be started.
     pub fn command<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(&self, command: &str, more: I) -> Outcome<user::Run> {
         user::run(self.program()?.arg(command).arg("--config").arg(self.config()).args(more))
+    }
+
+    /// A program of this workspace that uses the node's token.
+    ///
+    /// # Errors
+    /// When it is not built.
+    pub fn tool(&self, name: &str) -> Outcome<Command> {
+        let mut command = Command::new(binaries::find(name)?);
+        command.env("SOFTHSM2_CONF", self.token_settings());
+        Ok(command)
+    }
+
+    /// The port that the node itself listens on.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The node's database.

@@ -14,6 +14,7 @@ pub(super) struct Alarm(#[cfg(target_os = "linux")] Option<tokio::io::unix::Asyn
 #[cfg(target_os = "linux")]
 impl Alarm {
     /// An alarm for the runtime that this is called in.
+    #[expect(deprecated, reason = "the successor is unsafe for types that change their descriptor, as OwnedFd cannot")]
     pub(super) fn new() -> Self {
         use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK);

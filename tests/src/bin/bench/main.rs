@@ -1,14 +1,23 @@
 //! `make bench`: speed and size of the release build beside other programs, on this machine, in this run.
 //!
 //! Processor time is comparable between machines and loads, time on the clock is not: trust the ratios. Peers run
-//! alternately with ours, and each value is a median. Arguments choose groups of rows: payload, cold, fetch.
+//! alternately with ours, and each value is a median. Arguments choose groups of rows: payload, cold, fetch, load, scale,
+//! crowd, register.
 
 mod cold;
+mod crowd;
+mod drive;
 mod fetch;
+mod load;
 mod measure;
+mod openbao;
 mod payload;
+mod register;
+mod scale;
+mod stock;
 mod table;
 mod tang;
+mod wire;
 
 use std::{path::Path, process::ExitCode};
 
@@ -30,24 +39,46 @@ fn run() -> Outcome {
         give_up!("this is a debug build, whose speed says nothing: run `make bench`");
     }
     let chosen: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = chosen.iter().find(|choice| !GROUPS.contains(&choice.as_str())) {
+        give_up!("there are no rows {unknown:?}; there are {GROUPS:?}");
+    }
     let wanted = |group: &str| chosen.is_empty() || chosen.iter().any(|choice| choice == group);
     let memory = Path::new("/dev/shm");
     let folder = TempDir::with_prefix_in("eds-bench-", if memory.is_dir() { memory } else { Path::new("/tmp") })?;
-    let cluster = Cluster::of_three()?;
-    let user = cluster.user("Bench")?;
-
     let mut rows = Vec::new();
-    if wanted("payload") {
-        eprintln!("500 MB: eds, cp, openssl and age in turns …");
-        rows.extend(payload::rows(&user, folder.path())?);
-    }
-    if wanted("cold") {
-        eprintln!("0.5 MB from a cold start: eds and clevis in turns …");
-        rows.extend(cold::rows(&user, folder.path())?);
+    if wanted("payload") || wanted("cold") {
+        let cluster = Cluster::of_three()?;
+        let user = cluster.user("Bench")?;
+        if wanted("payload") {
+            eprintln!("500 MB: eds, cp, openssl and age in turns …");
+            rows.extend(payload::rows(&user, folder.path())?);
+        }
+        if wanted("cold") {
+            eprintln!("0.5 MB from a cold start: eds and clevis in turns …");
+            rows.extend(cold::rows(&user, folder.path())?);
+        }
     }
     if wanted("fetch") {
         eprintln!("one key 2-of-3: three good nodes, and one that is 2 s late, in turns …");
         rows.extend(fetch::rows()?);
     }
+    if wanted("load") {
+        eprintln!("one node under load: single keys and batches, OpenBao and the bare token in turns …");
+        rows.extend(load::rows(folder.path())?);
+    }
+    if wanted("scale") {
+        eprintln!("a node with a thousand keys and one with a million, in turns …");
+        rows.extend(scale::rows()?);
+    }
+    if wanted("crowd") {
+        eprintln!("one node without and with 10,000 connections that do nothing or next to nothing, in turns …");
+        rows.extend(crowd::rows()?);
+    }
+    if wanted("register") {
+        eprintln!("one node with one client and with ten clients that register, in turns …");
+        rows.extend(register::rows()?);
+    }
     table::publish(&rows, &binaries::source_root().join("target/bench.json"))
 }
+
+const GROUPS: [&str; 7] = ["payload", "cold", "fetch", "load", "scale", "crowd", "register"];

@@ -32,6 +32,8 @@ pub(crate) enum Target {
     Ratio(f64),
     /// Our value is at most this.
     Ours(f64),
+    /// The ratio is at least this.
+    AtLeast(f64),
 }
 
 impl Row {
@@ -42,18 +44,19 @@ impl Row {
 
     /// With a promise.
     #[must_use]
-    pub(crate) fn at_most(mut self, target: Target) -> Self {
+    pub(crate) fn promising(mut self, target: Target) -> Self {
         self.target = Some(target);
         self
     }
 
     fn verdict(&self) -> String {
-        let (value, limit, what) = match self.target {
+        let (promise, met) = match self.target {
             None => return String::new(),
-            Some(Target::Ratio(limit)) => (self.ratio, limit, "ratio"),
-            Some(Target::Ours(limit)) => (self.ours, limit, "ours"),
+            Some(Target::Ratio(limit)) => (format!("ratio ≤ {limit}"), self.ratio <= limit),
+            Some(Target::AtLeast(limit)) => (format!("ratio ≥ {limit}"), self.ratio >= limit),
+            Some(Target::Ours(limit)) => (format!("ours ≤ {limit}"), self.ours <= limit),
         };
-        format!("{what} ≤ {limit}: {}", if value <= limit { "met" } else { "MISSED" })
+        format!("{promise}: {}", if met { "met" } else { "MISSED" })
     }
 }
 
