@@ -1,7 +1,7 @@
 //! What proves to the key servers who the caller is, and which of several proofs is sent.
 //!
 //! A proof is a certificate, an RFC 3820 proxy or a bearer token. One is sent, never two: the one that `--proof` or `use`
-//! in the configuration asks for, else the first that there is, in the order of [`places`]. Files with secrets must be
+//! in the configuration asks for, else the first that there is, in the order of `places`. Files with secrets must be
 //! their owner's alone. What is read of proofs here is for display and for finding faults early; the nodes decide.
 //!
 //! | part | purpose |
