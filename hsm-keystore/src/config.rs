@@ -5,6 +5,7 @@
 //! (see [`crate::hsm::pin`]).
 
 mod authn;
+pub mod check;
 mod policy;
 mod reader;
 mod token;

@@ -23,7 +23,7 @@ use eds_keystore::{
     },
     authn::{Authenticator, setup},
     ceremony,
-    config::Config,
+    config::{self, Config, check::Severity},
     hex,
     hsm::{
         Health, command,
@@ -54,13 +54,23 @@ enum Command {
     /// Makes the keys of a new node in its token, its database and its identity file, and prints what was made.
     Init {
         /// The configuration file.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
+    },
+    /// Looks at the configuration and at every file that it names, and prints all that is wrong, with line and hint. Needs
+    /// no token and changes nothing. Exit status: 0 no errors, 1 errors (with --strict: or warnings), 2 wrong use.
+    CheckConfig {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+        /// Warnings count as errors.
+        #[arg(long)]
+        strict: bool,
     },
     /// Checks configuration, token, database and directory as at a start, and prints each check.
     Check {
         /// The configuration file.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
     /// Prepares the token, makes its keys, checks it and shows it.
@@ -76,7 +86,7 @@ enum Command {
     /// Writes a backup of the database to a new file; the node may serve meanwhile.
     Backup {
         /// The configuration file.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
         /// The new file.
         #[arg(long, value_name = "FILE")]
@@ -85,7 +95,7 @@ enum Command {
     /// Makes the database, which must not exist, from a backup of this node.
     Restore {
         /// The configuration file.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
         /// The backup.
         #[arg(long, value_name = "FILE")]
@@ -94,7 +104,7 @@ enum Command {
     /// Runs the node, if every check holds.
     Serve {
         /// The configuration file.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
 }
@@ -104,7 +114,7 @@ enum HsmCommand {
     /// Initialises a new token with the label and user PIN of the configuration. An initialised one is never touched.
     Init {
         /// The configuration file.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
         /// Where the security officer's PIN comes from: file:/PATH, credential:NAME or prompt.
         #[arg(long, value_name = "SOURCE", default_value = "prompt")]
@@ -113,19 +123,19 @@ enum HsmCommand {
     /// Makes the keys of a new node in its token, its database and its identity file, as `init` does.
     Keygen {
         /// The configuration file.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
     /// Does every operation that a node needs, the wrong way too, and looks at the keys; prints each check.
     Check {
         /// The configuration file.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
     /// Shows the token, its suite and its keys with fingerprints and attributes.
     Status {
         /// The configuration file.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
 }
@@ -136,7 +146,7 @@ enum AuditCommand {
     /// one.
     Verify {
         /// The configuration file.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
         /// Checkpoints that a witness kept; may be given more than once.
         #[arg(long = "checkpoints", value_name = "FILE")]
@@ -151,7 +161,7 @@ enum AuditCommand {
     /// Sends DICOM audit messages by syslog over TLS, from where the last export ended.
     Export {
         /// The configuration file.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
         /// The syslog receiver.
         #[arg(long, value_name = "HOST:PORT")]
@@ -188,6 +198,7 @@ fn main() -> ExitCode {
         .init();
     let done: Result<(), Failure> = match &arguments.command {
         Command::Init { config } => load(config).and_then(|config| init(&config)).map_err(Failure::from),
+        Command::CheckConfig { config, strict } => check_config(config, *strict).map_err(Failure::from),
         Command::Check { config } => load(config).and_then(|config| check(&config)).map_err(Failure::from),
         Command::Hsm { command } => hsm(command).map_err(Failure::from),
         Command::Audit { command } => audit(command).map_err(Failure::from),
@@ -218,6 +229,8 @@ impl From<String> for Failure {
     }
 }
 
+/// The configuration of the Debian package.
+const DEFAULT_CONFIG: &str = "/etc/eds-keystored/node.toml";
 const PIN_REFUSED: u8 = 3;
 const TOKEN_LOST: u8 = 4;
 
@@ -253,6 +266,16 @@ fn hsm(command: &HsmCommand) -> Result<(), String> {
         HsmCommand::Check { config } => report(&command::check(&load(config)?.hsm)),
         HsmCommand::Status { config } => print(&command::status(&load(config)?.hsm).map_err(told)?),
     }
+}
+
+fn check_config(file: &Path, strict: bool) -> Result<(), String> {
+    let findings = config::check::check(file, Arc::new(SystemClock)).map_err(told)?;
+    print(&findings.to_string())?;
+    let (errors, warnings) = (findings.count(Severity::Error), findings.count(Severity::Warning));
+    if errors > 0 || (strict && warnings > 0) {
+        return Err(format!("{}: {errors} errors, {warnings} warnings", file.display()));
+    }
+    Ok(())
 }
 
 fn check(config: &Config) -> Result<(), String> {

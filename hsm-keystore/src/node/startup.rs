@@ -120,18 +120,23 @@ fn audit(config: &Config, identity: &Identity, checks: &mut Vec<Check>, beside_s
     opened.ok().map(|(log, _)| log)
 }
 
+/// Reads and verifies a cluster directory.
+///
+/// # Errors
+/// What is wrong with which file.
+pub(crate) fn read_directory(file: &Path, fingerprint: &[u8; 32]) -> Result<Directory, String> {
+    let name = file.display();
+    let bytes = read_bounded(file, directory::MAX_BYTES)
+        .map_err(|error| format!("{name}: cannot be read ({error}); copy it from `eds cluster sign`"))?;
+    Directory::verify(&bytes, fingerprint).map_err(|error| match error {
+        eds_core::Error::Mismatch => format!("{name}: is of another cluster than cluster.fingerprint says"),
+        error => format!("{name}: {error}"),
+    })
+}
+
 /// Reads and verifies the cluster directory.
 fn directory(config: &Config, checks: &mut Vec<Check>) -> Option<Directory> {
-    let read = || {
-        let name = config.cluster.directory.display();
-        let bytes = read_bounded(&config.cluster.directory, directory::MAX_BYTES)
-            .map_err(|error| format!("{name}: cannot be read ({error}); copy it from `eds cluster sign`"))?;
-        Directory::verify(&bytes, &config.cluster.fingerprint).map_err(|error| match error {
-            eds_core::Error::Mismatch => format!("{name}: is of another cluster than cluster.fingerprint says"),
-            error => format!("{name}: {error}"),
-        })
-    };
-    let outcome = read();
+    let outcome = read_directory(&config.cluster.directory, &config.cluster.fingerprint);
     let found = |directory: &Directory| {
         format!("{:?}, version {}, {} nodes", directory.name, directory.version, directory.nodes.len())
     };
@@ -140,7 +145,11 @@ fn directory(config: &Config, checks: &mut Vec<Check>) -> Option<Directory> {
 }
 
 /// Finds this node in the directory.
-fn entry(directory: &Directory, identity: &Identity, checks: &mut Vec<Check>) -> Option<eds_core::ids::ShareIndex> {
+pub(crate) fn entry(
+    directory: &Directory,
+    identity: &Identity,
+    checks: &mut Vec<Check>,
+) -> Option<eds_core::ids::ShareIndex> {
     let what = "entry in the cluster directory";
     let Some(entry) = directory.nodes.iter().find(|node| node.id == identity.node) else {
         let reason =

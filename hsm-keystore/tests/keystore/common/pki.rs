@@ -80,6 +80,14 @@ impl Authority {
         })
     }
 
+    /// A node's certificate for a host, valid for so many days from now.
+    pub(crate) fn server_of(&self, host: &str, days: u64) -> Credential {
+        self.issue("node", |params| {
+            params.subject_alt_names = vec![SanType::DnsName(host.try_into().expect("a host name"))];
+            params.not_after = (std::time::SystemTime::now() + std::time::Duration::from_secs(days * 86_400)).into();
+        })
+    }
+
     fn issue(&self, name: &str, adjust: impl FnOnce(&mut CertificateParams)) -> Credential {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
