@@ -13,6 +13,7 @@ pub mod decrypt;
 pub mod doctor;
 pub mod encrypt;
 pub mod key;
+pub mod login;
 pub mod register;
 pub mod retrieve;
 
@@ -70,6 +71,10 @@ enum Command {
     /// Look at keys on the key servers
     #[command(subcommand)]
     Key(key::Key),
+    /// Get a token from the identity provider of the configuration, which a browser on any device approves
+    Login(login::Login),
+    /// Forget the token that `eds login` got
+    Logout(login::Logout),
     /// Check that every key server can be reached and used, and that the configuration is in order
     Doctor(doctor::Doctor),
     /// Make, sign, import, update and show the directory of the key servers
@@ -90,6 +95,8 @@ impl Cli {
             Command::Encrypt(command) => command.run(options),
             Command::Decrypt(command) => command.run(options),
             Command::Key(command) => command.run(options),
+            Command::Login(command) => command.run(options),
+            Command::Logout(command) => command.run(options),
             Command::Doctor(command) => command.run(options),
             Command::Cluster(command) => command.run(options),
         }

@@ -25,6 +25,8 @@ pub struct Config {
     pub file: PathBuf,
     /// What proves who the caller is.
     pub identity: Identity,
+    /// Where `eds login` gets a token.
+    pub login: Option<Login>,
     /// PEM file of the CA that issues the certificates of the key servers.
     pub tls_ca: PathBuf,
     /// Directory of what the client itself keeps: pinned cluster, latencies.
@@ -59,6 +61,21 @@ pub struct Pair {
     pub certificate: PathBuf,
     /// PEM file with the private key.
     pub key: PathBuf,
+}
+
+/// The issuer of tokens for `eds login`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Login {
+    /// Its identifier, the `iss` of its tokens, an https URL.
+    pub issuer: String,
+    /// The name by which it knows this client.
+    pub client_id: String,
+    /// PEM file of the authorities of its server; absent: those that the system believes.
+    pub ca: Option<PathBuf>,
+    /// What to ask for, separated by spaces.
+    pub scope: String,
+    /// For which service to ask for a token, where the issuer wants to be told.
+    pub audience: Option<String>,
 }
 
 /// A configuration that cannot be used.
@@ -109,6 +126,12 @@ pub enum Error {
         /// The configuration file.
         path: PathBuf,
     },
+    /// An issuer without https.
+    #[error("{}: login.issuer must begin with https://", path.display())]
+    PlainIssuer {
+        /// The configuration file.
+        path: PathBuf,
+    },
     /// Neither HOME nor the XDG variable is set.
     #[error("neither {0} nor HOME is set, so there is no place for the {1}")]
     NoHome(&'static str, &'static str),
@@ -130,7 +153,7 @@ impl Error {
             Self::Exposed { path, .. } => Some(format!("chmod 600 {}", path.display())),
             Self::Foreign { .. } => Some("take a file that is yours alone".into()),
             Self::NoHome(variable, _) => Some(format!("set {variable}, or name the file with --config")),
-            Self::Read { .. } | Self::Invalid { .. } | Self::HalfPair { .. } => None,
+            Self::Read { .. } | Self::Invalid { .. } | Self::HalfPair { .. } | Self::PlainIssuer { .. } => None,
         }
     }
 }
@@ -176,7 +199,18 @@ impl Config {
             (None, None) => None,
             _ => return Err(Error::HalfPair { path: file }),
         };
+        if written.login.as_ref().is_some_and(|login| !login.issuer.starts_with("https://")) {
+            return Err(Error::PlainIssuer { path: file });
+        }
+        let login = written.login.map(|login| Login {
+            issuer: login.issuer,
+            client_id: login.client_id,
+            ca: login.ca.map(at),
+            scope: login.scope.unwrap_or_else(|| SCOPE.into()),
+            audience: login.audience,
+        });
         Ok(Self {
+            login,
             identity: Identity {
                 wanted: written.identity.wanted,
                 pair,
@@ -280,6 +314,7 @@ impl<'a> Places<'a> {
 struct Written {
     #[serde(default)]
     identity: WrittenIdentity,
+    login: Option<WrittenLogin>,
     trust: WrittenTrust,
     state: Option<PathBuf>,
     storage: Option<Place>,
@@ -302,6 +337,16 @@ struct WrittenIdentity {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct WrittenLogin {
+    issuer: String,
+    client_id: String,
+    ca: Option<PathBuf>,
+    scope: Option<String>,
+    audience: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct WrittenTrust {
     tls_ca: PathBuf,
 }
@@ -318,6 +363,8 @@ struct WrittenKeys {
     threshold: Option<u8>,
 }
 
+/// What `eds login` asks for, when the configuration does not say.
+const SCOPE: &str = "openid";
 /// The largest file with a secret that is read, in bytes.
 const MAX_KEY_FILE: usize = 64 * 1024;
 

@@ -10,10 +10,12 @@
 //! | `chain` | certificates and proxies with their key |
 //! | `attributes` | the groups that a VOMS server put into a proxy, unverified |
 //! | `token` | bearer tokens, and renewing them while a command runs |
+//! | `secret` | texts that are wiped |
 
 mod attributes;
 mod chain;
 mod places;
+mod secret;
 mod token;
 
 use std::{
@@ -28,11 +30,13 @@ pub use self::{
     attributes::Attested,
     chain::Chain,
     places::{Environment, Place, Places},
+    secret::Secret,
     token::{Claims, Token, TokenSource},
 };
 use crate::{
     config::{self, Config},
     error::Kind,
+    login,
 };
 
 /// A kind of proof.
@@ -59,6 +63,7 @@ impl fmt::Display for ProofKind {
 
 /// A proof that was loaded.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum Credential {
     /// A certificate or a proxy, shown in the TLS handshake.
     Chain(Chain),
@@ -117,6 +122,9 @@ pub enum Error {
         /// Who it was.
         expected: String,
     },
+    /// The login that gave a token.
+    #[error(transparent)]
+    Login(#[from] login::Error),
     /// There is no proof.
     #[error("there is nothing that proves who you are{}", wanted.map(|kind| format!(": no {kind}")).unwrap_or_default())]
     Nothing {
@@ -130,6 +138,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::File(error) => error.kind(),
+            Self::Login(error) => error.kind(),
             Self::Unusable { .. } | Self::OtherKey { .. } | Self::NotAToken { .. } => Kind::Usage,
             Self::Expired { .. } | Self::OtherSubject { .. } | Self::Nothing { .. } => Kind::Denied,
         }
@@ -139,6 +148,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::File(error) => return error.hint(),
+            Self::Login(error) => return error.hint(),
             Self::Unusable { .. } => "check the paths under [identity] and [trust] in the configuration",
             Self::OtherKey { .. } => "name the key that belongs to the certificate",
             Self::NotAToken { .. } => "a token is a JWT of the issuer that the key servers accept, and nothing else",
@@ -188,9 +198,22 @@ impl Credential {
         let loaded = match place {
             Place::Certificate(files) => Self::Chain(Chain::of_certificate(&files)?),
             Place::Proxy { file, .. } => Self::Chain(Chain::of_proxy(&file)?),
-            place @ (Place::TokenVariable | Place::TokenFile { .. }) => Self::Token(TokenSource::open(place)?),
+            place @ (Place::TokenVariable | Place::TokenFile { .. } | Place::Login { .. }) => {
+                Self::Token(TokenSource::open(place)?)
+            }
         };
         Ok(loaded)
+    }
+
+    /// Renews what ends, so that what is wrong with it is told once and not for every node.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub(crate) async fn freshen(&self) -> Result<(), Error> {
+        match self {
+            Self::Chain(_) => Ok(()),
+            Self::Token(source) => source.header().await.map(drop),
+        }
     }
 
     /// What kind of proof this is.

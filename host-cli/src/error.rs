@@ -19,7 +19,7 @@ use crate::{
         FetchError, KeystoreError, NodeError, NodeFault, RegisterError,
         access::{AccessError, text::TextError},
     },
-    output, payload, storage,
+    login, output, payload, storage,
 };
 
 /// What sort of failure an error is; decides the exit code.
@@ -118,6 +118,9 @@ pub enum Error {
     /// What proves who the caller is.
     #[error(transparent)]
     Proof(#[from] credentials::Error),
+    /// `eds login` or `eds logout`.
+    #[error(transparent)]
+    Login(login::Error),
     /// The client of the key servers.
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
@@ -281,6 +284,7 @@ impl Error {
             Self::Storage(error) => error.kind(),
             Self::Database(error) => error.kind(),
             Self::Proof(error) => error.kind(),
+            Self::Login(error) => error.kind(),
             Self::Keystore(error) => error.kind(),
             Self::Fetch(error) => error.kind(),
             Self::Register(error) => error.kind(),
@@ -313,6 +317,7 @@ impl Error {
             Self::Storage(error) => error.hint(),
             Self::Database(error) => error.hint(),
             Self::Proof(error) => error.hint(),
+            Self::Login(error) => error.hint(),
             Self::Keystore(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
             Self::Register(error) => error.hint(),

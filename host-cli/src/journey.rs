@@ -57,7 +57,8 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// A client of the pinned cluster with the identity of the configuration. Nothing is sent yet.
+    /// A client of the pinned cluster with the identity of the configuration. Nothing is sent to a node yet; a login that
+    /// has ended is renewed.
     ///
     /// # Errors
     /// No pinned cluster, unusable certificate or key.
@@ -66,6 +67,7 @@ impl Nodes {
         let identity = Identity::load(config)?;
         let keystore = Keystore::connect(trust.directory, &identity, Latencies::load(&config.state));
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+        runtime.block_on(identity.proof().freshen())?;
         Ok(Self { keystore, runtime })
     }
 

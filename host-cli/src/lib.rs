@@ -1,7 +1,7 @@
 //! The EDS client: takes an image at the workstation, separates the patient's data from it, encrypts the rest, stores the
 //! ciphertext anywhere and splits the key over key servers; and the way back.
 //!
-//! Rooms: [`config`] what the user set, [`credentials`] what proves who they are, [`cluster`] which key servers to believe, [`storage`] where ciphertext lives,
+//! Rooms: [`config`] what the user set, [`credentials`] what proves who they are, [`login`] tokens from an issuer, [`cluster`] which key servers to believe, [`storage`] where ciphertext lives,
 //! [`catalog`] what was registered, [`metadata`] public attributes and sealed private parts, [`dicom`] taking an image
 //! apart and putting it together again, [`keystore`] the quorum client, [`journey`] the two stories, [`output`] files that appear whole or not at all, [`payload`] encryption at the
 //! speed of the disk, [`commands`] the command line.
@@ -18,6 +18,7 @@ pub mod dicom;
 pub mod error;
 pub mod journey;
 pub mod keystore;
+pub mod login;
 pub mod metadata;
 pub mod output;
 pub mod payload;

@@ -1,6 +1,9 @@
-//! A token issuer on the loopback address: discovery and keys over https, key rotation, and tokens as it would sign them.
+//! A token issuer on the loopback address: discovery and keys over https, key rotation, tokens as it would sign them, and the
+//! device authorization grant with a script of what the user does ([`device`]).
 //!
 //! Requests are answered one after another by one thread, with `connection: close`; that is all that a node needs of it.
+
+pub mod device;
 
 use std::{
     io::{Read as _, Write as _},
@@ -38,6 +41,7 @@ pub struct TokenIssuer {
 struct Shared {
     url: String,
     keys: Mutex<Keys>,
+    device: Mutex<device::Device>,
     answers: AtomicBool,
     stop: AtomicBool,
 }
@@ -71,7 +75,9 @@ impl TokenIssuer {
         let (signing, published) = new_key(1)?;
         let keys = Mutex::new(Keys { signing, published: vec![published], made: 1, asked: Vec::new() });
         let url = format!("https://localhost:{}", address.port());
-        let shared = Arc::new(Shared { url, keys, answers: AtomicBool::new(true), stop: AtomicBool::new(false) });
+        let device = Mutex::default();
+        let shared = Shared { url, keys, device, answers: AtomicBool::new(true), stop: AtomicBool::new(false) };
+        let shared = Arc::new(shared);
         let served = Arc::clone(&shared);
         let running = thread::spawn(move || serve(&listener, &Arc::new(tls), &served));
         Ok(Self { address, ca, shared, running: Some(running) })
@@ -126,14 +132,8 @@ impl TokenIssuer {
     ///
     /// # Errors
     /// When it cannot be signed.
-    pub fn token(&self, mut claims: Value) -> Outcome<String> {
-        claims["iss"] = json!(self.shared.url);
-        let keys = self.shared.keys();
-        let (id, pair) = &keys.signing;
-        let part = |value: &Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
-        let signed = format!("{}.{}", part(&json!({"alg": "ES256", "typ": "JWT", "kid": id})), part(&claims));
-        let signature = pair.sign(&SystemRandom::new(), signed.as_bytes())?;
-        Ok(format!("{signed}.{}", Base64UrlUnpadded::encode_string(signature.as_ref())))
+    pub fn token(&self, claims: Value) -> Outcome<String> {
+        self.shared.token(claims)
     }
 }
 
@@ -153,15 +153,24 @@ impl Shared {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn document(&self, path: &str) -> Option<Value> {
-        let mut keys = self.keys();
-        keys.asked.push(path.to_owned());
+    fn token(&self, mut claims: Value) -> Outcome<String> {
+        claims["iss"] = json!(self.url);
+        let keys = self.keys();
+        let (id, pair) = &keys.signing;
+        let part = |value: &Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
+        let signed = format!("{}.{}", part(&json!({"alg": "ES256", "typ": "JWT", "kid": id})), part(&claims));
+        let signature = pair.sign(&SystemRandom::new(), signed.as_bytes())?;
+        Ok(format!("{signed}.{}", Base64UrlUnpadded::encode_string(signature.as_ref())))
+    }
+
+    /// The status and the document that answer a request.
+    fn answer(&self, path: &str, form: &str) -> (u16, Value) {
+        self.keys().asked.push(path.to_owned());
         match path {
-            "/.well-known/openid-configuration" => {
-                Some(json!({"issuer": self.url, "jwks_uri": format!("{}/jwks", self.url)}))
-            }
-            "/jwks" => Some(json!({ "keys": keys.published })),
-            _ => None,
+            "/.well-known/openid-configuration" => (200, self.discovery()),
+            "/jwks" => (200, json!({ "keys": self.keys().published })),
+            "/device" | "/token" | "/revoke" => self.device_answer(path, form),
+            _ => (404, Value::Null),
         }
     }
 }
@@ -201,16 +210,17 @@ fn one_request(stream: TcpStream, tls: &Arc<ServerConfig>, shared: &Shared) -> s
         stream.read_exact(&mut byte)?;
         head.extend(byte);
     }
-    let line = String::from_utf8_lossy(&head);
-    let path = line.split(' ').nth(1).unwrap_or_default();
-    let (status, body) = match shared.document(path) {
-        Some(document) => ("200 OK", document.to_string()),
-        None => ("404 Not Found", String::new()),
-    };
+    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    let path = head.split(' ').nth(1).unwrap_or_default();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
+    let mut form = vec![0; length.unwrap_or(0).min(MAX_HEAD)];
+    stream.read_exact(&mut form)?;
+    let (status, body) = shared.answer(path, &String::from_utf8_lossy(&form));
+    let body = body.to_string();
     let length = body.len();
     write!(
         stream,
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        "HTTP/1.1 {status} -\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
     )?;
     stream.conn.send_close_notify();
     stream.flush()

@@ -37,7 +37,8 @@ fn every_setting_is_taken() {
         "state = \"s\"\n{EXAMPLE}\n[storage]\npath = \"/objects\"\n[catalog]\npath = \"c.sqlite\"\n\
          [metadata]\npath = \"m.sqlite\"\n[keys]\nthreshold = 3\n"
     )
-    .replace("[identity]", "[identity]\nuse = \"proxy\"\nproxy = \"p\"\ntoken_file = \"/t\"");
+    .replace("[identity]", "[identity]\nuse = \"proxy\"\nproxy = \"p\"\ntoken_file = \"/t\"")
+        + "[login]\nissuer = \"https://id.example\"\nclient_id = \"eds\"\nca = \"i.pem\"\nscope = \"a b\"\naudience = \"x\"\n";
     let (directory, file) = written(&text);
     let config = load(Some(&file), &[]).expect("needs no HOME when all is set");
     assert_eq!(config.state, directory.path().join("s"));
@@ -45,9 +46,24 @@ fn every_setting_is_taken() {
     assert_eq!(config.catalog, directory.path().join("c.sqlite"));
     assert_eq!(config.metadata, directory.path().join("m.sqlite"));
     assert_eq!(config.threshold, Some(3));
+    let login = Login {
+        issuer: "https://id.example".into(),
+        client_id: "eds".into(),
+        ca: Some(directory.path().join("i.pem")),
+        scope: "a b".into(),
+        audience: Some("x".into()),
+    };
+    assert_eq!(config.login, Some(login));
     assert_eq!(config.identity.wanted, Some(ProofKind::Proxy));
     assert_eq!(config.identity.proxy, Some(directory.path().join("p")));
     assert_eq!(config.identity.token_file.as_deref(), Some(Path::new("/t")));
+}
+
+#[test]
+fn an_issuer_without_https_is_refused() {
+    let (_directory, file) =
+        written(&format!("{EXAMPLE}[login]\nissuer = \"http://id.example\"\nclient_id = \"eds\"\n"));
+    assert!(matches!(load(Some(&file), &[("HOME", Path::new("/h"))]), Err(Error::PlainIssuer { .. })));
 }
 
 #[test]

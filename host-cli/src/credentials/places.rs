@@ -4,7 +4,7 @@
 //! |---|---|
 //! | certificate | `identity.certificate` and `identity.key` of the configuration |
 //! | proxy | `X509_USER_PROXY`; `identity.proxy`; `/tmp/x509up_u<uid>` |
-//! | token | those of WLCG Bearer Token Discovery: `BEARER_TOKEN`, `BEARER_TOKEN_FILE`, `$XDG_RUNTIME_DIR/bt_u<uid>`, `/tmp/bt_u<uid>`; `identity.token_file` comes after the variables |
+//! | token | those of WLCG Bearer Token Discovery: `BEARER_TOKEN`, `BEARER_TOKEN_FILE`, `$XDG_RUNTIME_DIR/bt_u<uid>`, `/tmp/bt_u<uid>`; `identity.token_file` comes after the variables, what `eds login` keeps comes last |
 //!
 //! What a variable or the configuration names is taken even if it is not there, and is an error then: somebody meant it.
 
@@ -15,7 +15,10 @@ use std::{
 };
 
 use super::ProofKind;
-use crate::config::{Config, Pair};
+use crate::{
+    config::{Config, Login, Pair},
+    login,
+};
 
 /// Reads a variable of the environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -41,6 +44,13 @@ pub enum Place {
         /// What names it.
         named_by: &'static str,
     },
+    /// What `eds login` keeps.
+    Login {
+        /// The file.
+        file: PathBuf,
+        /// Where it is from.
+        login: Login,
+    },
 }
 
 impl Place {
@@ -49,7 +59,7 @@ impl Place {
         match self {
             Self::Certificate(_) => ProofKind::Certificate,
             Self::Proxy { .. } => ProofKind::Proxy,
-            Self::TokenVariable | Self::TokenFile { .. } => ProofKind::Token,
+            Self::TokenVariable | Self::TokenFile { .. } | Self::Login { .. } => ProofKind::Token,
         }
     }
 }
@@ -61,6 +71,7 @@ impl fmt::Display for Place {
             Self::Proxy { file, named_by } | Self::TokenFile { file, named_by } => {
                 write!(f, "{} ({named_by})", file.display())
             }
+            Self::Login { login, .. } => write!(f, "eds login at {}", login.issuer),
             Self::TokenVariable => f.write_str("the variable BEARER_TOKEN"),
         }
     }
@@ -114,7 +125,13 @@ impl<'a> Places<'a> {
         let runtime = self.variable("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
         let usual = [runtime.as_deref(), Some(self.temporary)];
         let usual = usual.map(|directory| Some(place(self.usual(directory?, "bt_u")?, "the usual place")));
-        named.into_iter().chain(usual).flatten()
+        let kept = self
+            .config
+            .login
+            .clone()
+            .map(|login| Place::Login { file: login::place(self.config, &login, self.environment, self.user), login });
+        let kept = kept.filter(|place| matches!(place, Place::Login { file, .. } if file.exists()));
+        named.into_iter().chain(usual).flatten().chain(kept)
     }
 
     /// The user's file in a directory, if there is one.

@@ -1,8 +1,8 @@
 //! Bearer tokens: JSON Web Tokens, sent as they were found. Their claims are read for display and for the name of the
 //! caller; who signed them is the nodes' to check.
 //!
-//! A command may run longer than a token lives. [`TokenSource`] gives a good one for each request: it reads the file again,
-//! which whoever made it may have renewed. The text of a token is wiped and never shown.
+//! A command may run longer than a token lives. [`TokenSource`] gives a good one for each request: it renews the login, or
+//! reads the file again, which whoever made it may have renewed. The text of a token is wiped and never shown.
 
 use std::{fmt, path::Path};
 
@@ -17,7 +17,10 @@ use super::{
     Error, ProofKind, in_words, now,
     places::{BEARER_TOKEN, Place},
 };
-use crate::config;
+use crate::{
+    config,
+    login::{self, Session},
+};
 
 /// A token.
 pub struct Token {
@@ -98,6 +101,11 @@ impl Token {
         &self.claims
     }
 
+    /// The text, for those who keep it.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.text
+    }
+
     fn header(&self) -> Result<HeaderValue, &'static str> {
         let text = Zeroizing::new(format!("Bearer {}", self.text.as_str()));
         let mut header = HeaderValue::from_str(&text).map_err(|_| "it has characters that no header may have")?;
@@ -127,8 +135,16 @@ impl TokenSource {
     /// # Errors
     /// [`Error`], also when its time is over.
     pub fn open(place: Place) -> Result<Self, Error> {
-        let token = read(&place)?;
-        check_time(&place, token.claims(), now())?;
+        let (token, renewable) = match &place {
+            Place::Login { file, login } => {
+                let session = Session::load(login, file)?.ok_or_else(|| login::Error::Ended(login.issuer.clone()))?;
+                (session.token, session.refresh.is_some())
+            }
+            _ => (read(&place)?, false),
+        };
+        if !renewable {
+            check_time(&place, token.claims(), now())?;
+        }
         token.header().map_err(|problem| not_a_token(&place, problem))?;
         Ok(Self { place, claims: token.claims.clone(), current: Mutex::new(token) })
     }
@@ -150,7 +166,16 @@ impl TokenSource {
     pub(crate) async fn header(&self) -> Result<HeaderValue, Error> {
         let mut current = self.current.lock().await;
         if current.claims.expires <= now().saturating_add(EARLY) {
-            let token = read(&self.place)?;
+            let token = match &self.place {
+                Place::Login { file, login } => match login::renew(login, file, EARLY).await {
+                    // It cannot be had now; the old one will do for a moment more.
+                    Err(_) if current.claims.expires > now() => {
+                        return current.header().map_err(|problem| not_a_token(&self.place, problem));
+                    }
+                    renewed => renewed?,
+                },
+                _ => read(&self.place)?,
+            };
             if (&token.claims.issuer, &token.claims.subject) != (&self.claims.issuer, &self.claims.subject) {
                 let (found, expected) = (token.claims.name(), self.claims.name());
                 return Err(Error::OtherSubject { place: self.place.to_string(), found, expected });
