@@ -4,6 +4,7 @@
 //! call, and every key of a batch is decided on its own.
 
 pub mod access;
+pub mod whoami;
 
 use std::{string::String, vec::Vec};
 

@@ -16,6 +16,7 @@ pub mod key;
 pub mod login;
 pub mod register;
 pub mod retrieve;
+pub mod whoami;
 
 /// Encrypted storage for medical images: register an image and get it back.
 #[derive(Parser, Debug)]
@@ -75,6 +76,8 @@ enum Command {
     Login(login::Login),
     /// Forget the token that `eds login` got
     Logout(login::Logout),
+    /// Show which proof of who you are is sent, and whom each key server takes it for
+    Whoami(whoami::Whoami),
     /// Check that every key server can be reached and used, and that the configuration is in order
     Doctor(doctor::Doctor),
     /// Make, sign, import, update and show the directory of the key servers
@@ -97,6 +100,7 @@ impl Cli {
             Command::Key(command) => command.run(options),
             Command::Login(command) => command.run(options),
             Command::Logout(command) => command.run(options),
+            Command::Whoami(command) => command.run(options),
             Command::Doctor(command) => command.run(options),
             Command::Cluster(command) => command.run(options),
         }

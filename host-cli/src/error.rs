@@ -226,6 +226,16 @@ pub enum Error {
         /// The nodes, with what they said.
         nodes: Vec<NodeError>,
     },
+    /// Too few key servers know the caller.
+    #[error("{accepted} of the {needed} key servers needed accept this proof{}", lines(.nodes))]
+    NotAccepted {
+        /// How many do.
+        accepted: usize,
+        /// How many must.
+        needed: u8,
+        /// The others, with what they said.
+        nodes: Vec<NodeError>,
+    },
     /// A text that should be an id.
     #[error("{0:?} is not an id: 32 hex digits in groups of 8-4-4-4-12 are expected")]
     NotAnId(String),
@@ -299,7 +309,7 @@ impl Error {
             Self::Interrupted { .. } => Kind::NotFound,
             Self::NothingToRestore { .. } => Kind::Usage,
             Self::NothingFetched => Kind::Unavailable,
-            Self::NotEverywhere { nodes, .. } => common_kind(nodes),
+            Self::NotEverywhere { nodes, .. } | Self::NotAccepted { nodes, .. } => common_kind(nodes),
             Self::NotDeletedEverywhere { nodes, .. } => common_kind(nodes),
             Self::NotAnId(_) => Kind::Usage,
             Self::Unwell { kind, .. } | Self::SomeFailed { kind } | Self::NoAnswer { kind } => *kind,
@@ -337,6 +347,11 @@ impl Error {
             Self::Interrupted { .. } => Some("register the image again".into()),
             Self::NothingToRestore { .. } => Some("leave out --restore".into()),
             Self::NotEverywhere { key, nodes } => not_everywhere(*key, nodes),
+            Self::NotAccepted { nodes, .. } => {
+                let denied = nodes.iter().any(|node| node.fault.kind() == Kind::Denied);
+                denied
+                    .then(|| "tell the officers of those nodes what is shown above; --proof sends another proof".into())
+            }
             Self::Unwell { .. } => Some("the lines marked FAIL above say what is wrong".into()),
             Self::Read { .. }
             | Self::Random(_)

@@ -15,7 +15,10 @@ pub mod retrieve;
 use std::io::{Read, Write as _};
 
 use eds_core::{
-    api::access::{AccessList, Asked, WhyAnswer},
+    api::{
+        access::{AccessList, Asked, WhyAnswer},
+        whoami::WhoAmI,
+    },
     cipher::InputKey,
     directory::Directory,
     ids::{FileId, KeyId, Threshold},
@@ -156,6 +159,11 @@ impl Nodes {
     /// What each node says of who may do what with a key.
     pub fn why(&self, key: KeyId, principal: Option<Asked>) -> Vec<NodeView<WhyAnswer>> {
         self.runtime.block_on(self.keystore.why(key, principal))
+    }
+
+    /// Whom every node takes the caller for.
+    pub fn whoami(&self) -> Vec<NodeView<WhoAmI>> {
+        self.runtime.block_on(self.keystore.whoami())
     }
 
     /// Whether every node can be used.

@@ -15,6 +15,7 @@ mod register;
 mod status;
 mod strangers;
 mod trail;
+mod whoami;
 
 use std::sync::Arc;
 
@@ -73,6 +74,7 @@ pub fn router(node: Arc<Node>, authenticator: Arc<Authenticator>) -> Router {
         .route("/v1/access/change", post(access::change))
         .route("/v1/list", post(access::list))
         .route("/v1/why", post(access::why))
+        .route("/v1/whoami", get(whoami::handler))
         .route("/v1/node", get(status::node))
         .route("/v1/audit/checkpoint", get(audit::checkpoint))
         .route("/v1/audit/proof/inclusion/{index}/{size}", get(audit::inclusion))

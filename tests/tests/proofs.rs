@@ -67,6 +67,24 @@ fn a_proxy_registers_and_its_voms_groups_open_what_is_shared_with_them() -> Outc
         .eds_with(("EDS_PROOF", "token"), ["key", "acl", &key])?
         .refused(exit::DENIED, &["no token", "eds login"])?;
 
+    let said = alice.eds_with((VARIABLE, &physician), ["whoami"])?.success()?.text();
+    let subject = "/DC=org/DC=example/OU=people/CN=Alice Radiologist";
+    for line in [
+        format!("proof      proxy {physician}"),
+        format!("subject    {subject}"),
+        "authority  /DC=org/DC=example/CN=Test CA".into(),
+        "group      /myvo/radiology/Role=physician\ngroup      /myvo\n".into(),
+    ] {
+        assert!(said.contains(&line), "{line}: {said}");
+    }
+    assert_eq!(said.matches(&format!("  takes you for {subject}\n")).count(), 3, "{said}");
+    assert_eq!(said.matches("groups /myvo/radiology/Role=physician /myvo; may register keys").count(), 3, "{said}");
+    let said = herself.eds_with((VARIABLE, &physician), ["whoami"])?.success()?.text();
+    let certificate = herself.home().join("me.crt").display().to_string();
+    assert!(said.contains(&format!("proof      certificate {certificate}")), "{said}");
+    assert!(said.contains(&format!("not sent   proxy {physician} (X509_USER_PROXY)")), "{said}");
+    assert_eq!(said.matches("groups none; may register keys").count(), 3, "{said}");
+
     let member = proxy("bob", &["/myvo/radiology/Role=NULL/Capability=NULL"], &[])?;
     decrypt(&bob, (VARIABLE, &member), &alice)?.refused(exit::DENIED, &["0 of the"])?;
     alice.eds_with((VARIABLE, &physician), ["key", "setacl", "-m", "/myvo/radiology:lg", &key])?.success()?;
@@ -128,6 +146,24 @@ fn a_token_registers_and_its_groups_open_what_is_shared_with_them() -> Outcome {
         .refused(exit::DENIED, &["node 1", "meant for another service"])?;
     assert!(!refused.stderr.contains(&elsewhere), "the token is shown");
     decrypt(&bob, (VARIABLE, "password"), &alice)?.refused(exit::USAGE, &["is not a token"])?;
+    // One node that believes other issuers is named; two of three leave too few.
+    let said = bob.eds_with((VARIABLE, &member), ["whoami"])?.success()?.text();
+    assert!(said.contains("audience   eds\ngroup      /vo/ward\n"), "{said}");
+    assert_eq!(said.matches("groups /vo/ward; may register keys").count(), 3, "{said}");
+    for (number, enough) in [(3, true), (1, false)] {
+        let node = cluster.node(number)?;
+        let settings = fs::read_to_string(node.config())?;
+        fs::write(node.config(), settings.replace("audience = [\"eds\"]", "audience = [\"other\"]"))?;
+        node.restart()?;
+        let said = bob.eds_with((VARIABLE, &member), ["whoami"])?;
+        if enough {
+            let said = said.success()?;
+            assert!(said.stderr.contains("warning: node 3"), "{said:?}");
+        } else {
+            let words = ["1 of the 2 key servers needed", "node 1", "node 3", "meant for another service"];
+            said.failed(exit::DENIED, &words)?;
+        }
+    }
     // Without any, it is told where one is looked for.
     let nothing = ["--proof", "certificate", "encrypt", "plain", "-o", "other"];
     bob.eds_with((VARIABLE, &member), nothing)?.refused(exit::DENIED, &["no certificate", "[identity]"])?;

@@ -36,6 +36,9 @@ pub enum NodeFault {
     /// Nothing was sent: the caller has no good proof any more.
     #[error("was not asked: {0}")]
     NoProof(String),
+    /// The node takes the caller for somebody else.
+    #[error("takes the proof for one of {0}")]
+    OtherSubject(String),
     /// The node refused, with its reason.
     #[error("refused: {}", describe(.0))]
     Refused(Box<Problem>),
@@ -67,7 +70,7 @@ impl NodeFault {
                 "key-not-found" | "key-deleted" => Kind::NotFound,
                 _ => Kind::Unavailable,
             },
-            Self::Tls(_) | Self::NoProof(_) => Kind::Denied,
+            Self::Tls(_) | Self::NoProof(_) | Self::OtherSubject(_) => Kind::Denied,
             Self::BadShare | Self::FalseManifest | Self::BadAnswer(_) => Kind::Damaged,
             Self::Unreachable(_) | Self::Timeout | Self::NotActive(_) => Kind::Unavailable,
         }
@@ -246,7 +249,7 @@ impl KeystoreError {
 fn hint(faults: &[NodeError]) -> Option<String> {
     let any = |kind| faults.iter().any(|error| error.fault.kind() == kind);
     let text = if any(Kind::Denied) {
-        "`eds doctor` shows who the nodes take you for; ask the owner of the key for access"
+        "`eds whoami` shows who the nodes take you for; ask the owner of the key for access"
     } else if any(Kind::Damaged) {
         "tell the officers of the named nodes: their answers contradict the key"
     } else if any(Kind::Unavailable) {

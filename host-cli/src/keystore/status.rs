@@ -1,9 +1,10 @@
-//! What each node holds of a key, and whether each node can be used: for `eds key status` and `eds doctor`.
+//! What each node holds of a key, whether each node can be used, and whom it takes the caller for: for `eds key status`,
+//! `eds doctor` and `eds whoami`.
 
 use std::{sync::Arc, time::Duration};
 
 use eds_core::{
-    api::{KeyInfo, NodeInfo},
+    api::{KeyInfo, NodeInfo, whoami::WhoAmI},
     directory::Node,
     ids::KeyId,
 };
@@ -32,6 +33,11 @@ impl<T: Transport> Keystore<T> {
     /// Asks every node what it holds of a key.
     pub async fn key_status(&self, key: KeyId) -> KeyStatus {
         self.ask_everyone(&format!("/v1/keys/{key}"), None, Duration::MAX, parse).await
+    }
+
+    /// Asks every node whom it takes the caller for.
+    pub async fn whoami(&self) -> Vec<NodeView<WhoAmI>> {
+        self.ask_everyone("/v1/whoami", None, Duration::MAX, parse).await
     }
 
     /// Asks every node who it is and whether it is ready, and compares the answer with the directory.

@@ -5,6 +5,7 @@
 
 mod change;
 mod harness;
+mod whoami;
 
 use eds_core::{
     api::access::{Asked, WhyAnswer},

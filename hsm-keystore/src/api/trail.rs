@@ -217,6 +217,7 @@ pub(super) fn operation(path: Option<&str>) -> Operation {
         Some("/v1/access/change") => Operation::ACL_CHANGE,
         Some("/v1/list") => Operation::LIST,
         Some("/v1/why") => Operation::ACL_READ,
+        Some("/v1/whoami") => Operation::WHOAMI,
         Some("/v1/node") => Operation::NODE_INFO,
         Some(path) if path.starts_with("/v1/audit/") => Operation::AUDIT_READ,
         _ => Operation::UNKNOWN,

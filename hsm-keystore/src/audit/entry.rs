@@ -67,6 +67,8 @@ impl Operation {
     pub const ACL_CHANGE: Self = Self(Cow::Borrowed("acl.change"));
     /// Read who the node is.
     pub const NODE_INFO: Self = Self(Cow::Borrowed("node.info"));
+    /// Read whom the node takes the caller for.
+    pub const WHOAMI: Self = Self(Cow::Borrowed("whoami"));
     /// The server started.
     pub const START: Self = Self(Cow::Borrowed("node.start"));
     /// The server stopped.

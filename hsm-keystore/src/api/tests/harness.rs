@@ -17,6 +17,7 @@ use eds_core::{
             self, AccessAnswer, Asked, Change, ChangeRequest, KIND_X509, KIND_X509_SLASH, ListAnswer, ListRequest,
             WhyAnswer, WhyRequest, read_request,
         },
+        whoami::WhoAmI,
     },
     directory::{self, Directory, SUITE_P256_AES256GCM},
     ids::{ClusterId, Epoch, KeyId, NodeId, ShareIndex, Threshold},
@@ -366,6 +367,10 @@ impl TestNode {
             Ok(_) => (StatusCode::OK, None),
             Err(refused) => (StatusCode::from_u16(refused.status).expect("a status"), refused.word),
         }
+    }
+
+    pub(super) async fn whoami(&self, caller: &Caller) -> Result<WhoAmI, Answer> {
+        self.get(caller, "/v1/whoami").await
     }
 
     async fn get<A: DeserializeOwned>(&self, caller: &Caller, path: &str) -> Result<A, Answer> {
