@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod encrypt;
 pub mod key;
 pub mod login;
+pub mod queue;
 pub mod register;
 pub mod retrieve;
 pub mod whoami;
@@ -78,6 +79,9 @@ enum Command {
     Logout(login::Logout),
     /// Show which proof of who you are is sent, and whom each key server takes it for
     Whoami(whoami::Whoami),
+    /// Deliver, look at or give up shares that wait on this computer for key servers that were away
+    #[command(subcommand)]
+    Queue(queue::Queue),
     /// Check that every key server can be reached and used, and that the configuration is in order
     Doctor(doctor::Doctor),
     /// Make, sign, import, update and show the directory of the key servers
@@ -92,18 +96,22 @@ impl Cli {
     /// Whatever the command failed with; [`Error::kind`] gives the exit code.
     pub fn run(self) -> Result<(), Error> {
         let options = &self.options;
-        match self.command {
+        let done = match self.command {
             Command::Register(command) => command.run(options),
             Command::Retrieve(command) => command.run(options),
             Command::Encrypt(command) => command.run(options),
             Command::Decrypt(command) => command.run(options),
             Command::Key(command) => command.run(options),
-            Command::Login(command) => command.run(options),
-            Command::Logout(command) => command.run(options),
-            Command::Whoami(command) => command.run(options),
-            Command::Doctor(command) => command.run(options),
-            Command::Cluster(command) => command.run(options),
-        }
+            // These say themselves what waits, or have nothing to do with it.
+            Command::Login(command) => return command.run(options),
+            Command::Logout(command) => return command.run(options),
+            Command::Whoami(command) => return command.run(options),
+            Command::Queue(command) => return command.run(options),
+            Command::Doctor(command) => return command.run(options),
+            Command::Cluster(command) => return command.run(options),
+        };
+        queue::remind(options);
+        done
     }
 }
 
@@ -115,9 +123,10 @@ fn warn(nodes: &[NodeError]) {
 }
 
 fn exit_codes() -> String {
-    Kind::ALL.into_iter().fold(String::from("Exit codes:\n  0  success"), |text, kind| {
-        format!("{text}\n  {}  {}", kind.exit_code(), kind.meaning())
-    })
+    Kind::ALL.into_iter().fold(
+        String::from("Exit codes:\n  0  success; also when shares wait in the queue, which is said on standard error"),
+        |text, kind| format!("{text}\n  {}  {}", kind.exit_code(), kind.meaning()),
+    )
 }
 
 #[cfg(test)]

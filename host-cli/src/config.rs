@@ -16,7 +16,11 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::{credentials::ProofKind, error::Kind};
+use crate::{
+    credentials::ProofKind,
+    error::Kind,
+    keystore::{Quorum, Terms},
+};
 
 /// The settings of a user, all paths resolved.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,8 +41,8 @@ pub struct Config {
     pub catalog: PathBuf,
     /// The metadata database.
     pub metadata: PathBuf,
-    /// m for new keys; absent: the majority of the active nodes.
-    pub threshold: Option<u8>,
+    /// How new keys are shared; without settings, the majority of the active nodes opens them, and all must hold them.
+    pub terms: Terms,
 }
 
 /// What proves who the caller is, beside what lies in the usual places.
@@ -222,7 +226,10 @@ impl Config {
             storage: or(written.storage, &|| places.data("objects"))?,
             catalog: or(written.catalog, &|| places.data("catalog.sqlite"))?,
             metadata: or(written.metadata, &|| places.data("metadata.sqlite"))?,
-            threshold: written.keys.threshold,
+            terms: Terms {
+                needed: written.keys.threshold,
+                quorum: written.keys.quorum.map_or(Quorum::All, Quorum::Nodes),
+            },
             file,
         })
     }
@@ -361,6 +368,7 @@ struct Place {
 #[serde(deny_unknown_fields)]
 struct WrittenKeys {
     threshold: Option<u8>,
+    quorum: Option<u8>,
 }
 
 /// What `eds login` asks for, when the configuration does not say.

@@ -16,10 +16,10 @@ use eds_core::ids::{FileId, KeyId};
 use crate::{
     catalog, cluster, config, credentials, dicom,
     keystore::{
-        FetchError, KeystoreError, NodeError, NodeFault, RegisterError,
+        FetchError, KeystoreError, NodeError, NodeFault, Obstacle, RegisterError,
         access::{AccessError, text::TextError},
     },
-    login, output, payload, storage,
+    login, output, payload, queue, storage,
 };
 
 /// What sort of failure an error is; decides the exit code.
@@ -133,6 +133,30 @@ pub enum Error {
     /// An access list could not be read or changed, or a change is not in force yet.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// The queue of shares that wait for key servers.
+    #[error(transparent)]
+    Queue(#[from] queue::Error),
+    /// Messages that are still in the queue.
+    #[error("{messages} message(s) still wait in the queue{}", if *stuck > 0 { format!(", {stuck} of them for ever") } else { String::new() })]
+    StillWaiting {
+        /// How many.
+        messages: usize,
+        /// How many of them can never be delivered.
+        stuck: usize,
+        /// The kind of what hinders the first.
+        kind: Kind,
+    },
+    /// A message that can never be delivered.
+    #[error("message {number} can never be delivered")]
+    Stuck {
+        /// Its number.
+        number: i64,
+        /// Why.
+        source: Obstacle,
+    },
+    /// Messages that are to be dropped without anybody having confirmed that.
+    #[error("nothing was dropped: it was not confirmed")]
+    DropNotConfirmed,
     /// A principal, an entry or a mode on the command line.
     #[error(transparent)]
     AccessText(#[from] TextError),
@@ -299,6 +323,9 @@ impl Error {
             Self::Fetch(error) => error.kind(),
             Self::Register(error) => error.kind(),
             Self::Access(error) => error.kind(),
+            Self::Queue(error) => error.kind(),
+            Self::Stuck { source, .. } => source.kind(),
+            Self::DropNotConfirmed => Kind::Usage,
             Self::AccessText(_) | Self::NotConfirmed { .. } | Self::PrincipalFile { .. } => Kind::Usage,
             Self::Node(error) => error.fault.kind(),
             Self::Payload(error) | Self::Stored { source: error, .. } | Self::Container { source: error, .. } => {
@@ -312,7 +339,10 @@ impl Error {
             Self::NotEverywhere { nodes, .. } | Self::NotAccepted { nodes, .. } => common_kind(nodes),
             Self::NotDeletedEverywhere { nodes, .. } => common_kind(nodes),
             Self::NotAnId(_) => Kind::Usage,
-            Self::Unwell { kind, .. } | Self::SomeFailed { kind } | Self::NoAnswer { kind } => *kind,
+            Self::Unwell { kind, .. }
+            | Self::SomeFailed { kind }
+            | Self::NoAnswer { kind }
+            | Self::StillWaiting { kind, .. } => *kind,
             Self::Read { source, .. } => Kind::of_io(source),
             Self::Random(_) | Self::Runtime(_) => Kind::Other,
         }
@@ -333,6 +363,15 @@ impl Error {
             Self::Register(error) => error.hint(),
             Self::Access(error) => error.hint(),
             Self::AccessText(error) => error.hint(),
+            Self::Queue(error) => error.hint(),
+            Self::StillWaiting { stuck: 0, .. } => Some("when those key servers are back: eds queue run".into()),
+            Self::Stuck { number, .. } => {
+                Some(format!("`eds queue show {number}` says more; `eds queue drop {number}` gives it up"))
+            }
+            Self::StillWaiting { .. } => {
+                Some("`eds queue show` says more of a message, `eds queue drop` gives one up".into())
+            }
+            Self::DropNotConfirmed => Some("answer yes when asked, or give --yes".into()),
             Self::NotConfirmed { .. } => Some("type the id of the key when asked, or give --yes".into()),
             Self::NotDeletedEverywhere { key, .. } => Some(format!("when those nodes are back: eds key rm {key}")),
             Self::PrincipalFile { .. } => Some("give the PEM file of the certificate, without its key".into()),
@@ -382,6 +421,9 @@ impl Error {
 
 /// What to do about a key that is not in use on every node.
 fn not_everywhere(key: KeyId, nodes: &[NodeError]) -> Option<String> {
+    if nodes.iter().any(|node| matches!(node.fault, NodeFault::Waiting { .. })) {
+        return Some("when those nodes are back, on this computer: eds queue run".into());
+    }
     if nodes.iter().any(|node| matches!(node.fault, NodeFault::NotActive("pending"))) {
         return Some(format!("tell the nodes that all hold it: eds key confirm {key}"));
     }

@@ -4,15 +4,20 @@
 //! |---|---|
 //! | `register` | separate the patient, encrypt, split the keys over the servers, store, record |
 //! | `retrieve` | find, fetch the key from any m servers, compare, decrypt; with `--restore` put the patient back |
+//! | `deliver` | what waits in the queue goes to the key servers that were away |
 //! | `files` | the same protection for any file or pipe, without catalog and storage |
 //! | `project` | the key of a project, from which replacement UIDs are derived |
 
+mod deliver;
 pub mod files;
 mod project;
 pub mod register;
 pub mod retrieve;
 
-use std::io::{Read, Write as _};
+use std::{
+    io::{Read, Write as _},
+    path::PathBuf,
+};
 
 use eds_core::{
     api::{
@@ -35,8 +40,8 @@ use crate::{
     cluster::Trust,
     config::Config,
     keystore::{
-        Evidence, Identity, KeyStatus, Keystore, Latencies, NewKey, NodeError, NodeStatus, NodeView, Prepared,
-        RegisterError, Registered, Want,
+        Evidence, Identity, KeyStatus, Keystore, Latencies, Message, NewKey, NodeError, NodeStatus, NodeView, Prepared,
+        RegisterError, Registered, Terms, Want,
         access::{
             AccessError, Changed, Everywhere,
             agree::{Repair, Seen, Share},
@@ -45,6 +50,7 @@ use crate::{
     metadata::Metadata,
     output::Output,
     payload::{self, Header, Target, Unlocked, Written},
+    queue::Queue,
     storage::local::LocalStore,
 };
 
@@ -57,6 +63,10 @@ const PURPOSE_PRIVATE: &str = "private";
 pub struct Nodes {
     keystore: Keystore,
     runtime: Runtime,
+    /// Where the queue is.
+    state: PathBuf,
+    /// The caller, for display.
+    registrant: String,
 }
 
 impl Nodes {
@@ -71,7 +81,7 @@ impl Nodes {
         let keystore = Keystore::connect(trust.directory, &identity, Latencies::load(&config.state));
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
         runtime.block_on(identity.proof().freshen())?;
-        Ok(Self { keystore, runtime })
+        Ok(Self { keystore, runtime, state: config.state.clone(), registrant: identity.subject() })
     }
 
     /// The signed directory in use.
@@ -103,17 +113,41 @@ impl Nodes {
         Ok((secrets, culprits))
     }
 
-    /// Stores prepared keys on every active node.
+    /// Stores prepared keys on as many nodes as they were prepared for. The shares of the others wait in the queue, which
+    /// is on the disk before this returns.
     ///
     /// # Errors
-    /// [`crate::keystore::RegisterError`].
+    /// [`crate::keystore::RegisterError`], [`crate::queue::Error`]; then nothing is registered.
     pub fn register(&self, prepared: Prepared) -> Result<Registered, Error> {
-        Ok(self.runtime.block_on(self.keystore.register(prepared))?)
+        if !prepared.may_wait() {
+            return Ok(self.runtime.block_on(self.keystore.register(prepared))?);
+        }
+        let mut queue = Queue::open(&self.state)?;
+        let _lock = queue.registering()?;
+        let keys = prepared.keys().to_vec();
+        let mut kept = Vec::new();
+        let keep = |messages: &[Message]| {
+            kept = queue.keep(messages, &self.registrant)?;
+            Ok::<_, Error>(())
+        };
+        let registered = self.runtime.block_on(self.keystore.register_at_quorum(prepared, keep))?;
+        if let Err(error) = queue.acknowledge(&kept) {
+            self.unregister(&keys);
+            return Err(error.into());
+        }
+        Ok(registered)
     }
 
-    /// Deletes keys on every node; returns the nodes that did not.
+    /// Deletes keys on every node; returns the nodes that did not. What waits of them in the queue is dropped when any node
+    /// deleted them: a node that was to be sent its share never gets it.
     pub fn unregister(&self, keys: &[KeyId]) -> Vec<NodeError> {
-        self.runtime.block_on(self.keystore.unregister(keys))
+        let mut failed = self.runtime.block_on(self.keystore.unregister(keys));
+        if failed.len() < self.directory().nodes.len() {
+            // A queue that cannot be used now still learns of it when it is delivered.
+            let waited = self.forget(keys).unwrap_or_default();
+            failed.retain(|error| !(error.fault.is("key-not-found") && waited.contains(&error.node)));
+        }
+        failed
     }
 
     /// Tells every node that all hold these keys; returns the nodes that could not be told.
@@ -185,7 +219,7 @@ pub struct Session {
     catalog: Catalog,
     metadata: Metadata,
     project: Project,
-    threshold: Option<u8>,
+    terms: Terms,
 }
 
 impl Session {
@@ -200,7 +234,7 @@ impl Session {
             catalog: Catalog::open(&config.catalog)?,
             metadata: Metadata::open(&config.metadata)?,
             project: Project::default(),
-            threshold: config.threshold,
+            terms: config.terms,
         })
     }
 }

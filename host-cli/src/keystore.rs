@@ -14,6 +14,7 @@
 //! | `latency` | how fast each node usually answers, kept between runs |
 //! | `gather` | which answers make a key, who contradicts: no I/O |
 //! | `fetch`, `register`, `status` | the calls to many nodes |
+//! | `late` | what is delivered to a node that was away at a registration |
 //! | `access` | access lists: who may do what with a key |
 
 pub mod access;
@@ -22,18 +23,20 @@ mod error;
 mod fetch;
 mod gather;
 mod identity;
+mod late;
 mod latency;
 mod register;
 mod spare;
 mod status;
 mod transport;
 
-pub use error::{Culprit, FetchError, KeystoreError, NodeError, NodeFault, RegisterError, kind_of};
+pub use error::{Culprit, Enough, FetchError, KeystoreError, NodeError, NodeFault, RegisterError, kind_of};
 pub use fetch::Fetched;
 pub use gather::{Evidence, Want};
 pub use identity::Identity;
+pub use late::{Away, Fate, Kept, Message, Obstacle, ROUND};
 pub use latency::Latencies;
-pub use register::{NewKey, Prepared, Registered};
+pub use register::{NewKey, Prepared, Quorum, Registered, Terms};
 pub use status::{KeyStatus, NodeStatus, NodeView};
 pub use transport::{HttpTransport, Transport};
 

@@ -3,7 +3,8 @@
 //!
 //! Rooms: [`config`] what the user set, [`credentials`] what proves who they are, [`login`] tokens from an issuer, [`cluster`] which key servers to believe, [`storage`] where ciphertext lives,
 //! [`catalog`] what was registered, [`metadata`] public attributes and sealed private parts, [`dicom`] taking an image
-//! apart and putting it together again, [`keystore`] the quorum client, [`journey`] the two stories, [`output`] files that appear whole or not at all, [`payload`] encryption at the
+//! apart and putting it together again, [`keystore`] the quorum client, [`queue`] what waits for key servers
+//! that were away, [`journey`] the two stories, [`output`] files that appear whole or not at all, [`payload`] encryption at the
 //! speed of the disk, [`commands`] the command line.
 //! Errors of all rooms meet in [`error`], which knows the exit code and the hint of each.
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ pub mod login;
 pub mod metadata;
 pub mod output;
 pub mod payload;
+pub mod queue;
 pub mod storage;
 
 pub use error::{Error, Kind};

@@ -149,6 +149,16 @@ impl User {
         Ok(Run::of(output))
     }
 
+    /// The name by which the key servers know the user, all of which must run.
+    ///
+    /// # Errors
+    /// When `eds doctor` does not say it.
+    pub fn name(&self) -> Outcome<String> {
+        let said = self.eds(["doctor"])?.success()?.text();
+        let name = said.lines().find_map(|line| Some(line.split_once("takes you for ")?.1.to_owned()));
+        name.ok_or_else(|| Trouble::new(format!("no name in {said}")))
+    }
+
     fn environment(&self, command: &mut Command) {
         for variable in OURS {
             command.env_remove(variable);

@@ -10,13 +10,6 @@ use eds_tests::{
     user::{Run, User, exit},
 };
 
-/// The name by which the nodes know a user.
-fn name_of(user: &User) -> Outcome<String> {
-    let said = user.eds(["doctor"])?.success()?.text();
-    let name = said.lines().find_map(|line| Some(line.split_once("takes you for ")?.1.to_owned()));
-    name.ok_or_else(|| Trouble::new(format!("no name in {said}")))
-}
-
 /// Encrypts a file and returns its key.
 fn encrypt(user: &User, needed: &str) -> Outcome<String> {
     fs::write(user.home().join("plain"), sample::bytes("content", 50_000))?;
@@ -41,7 +34,7 @@ fn a_revocation_is_told_as_effective_only_when_it_is() -> Outcome {
     let mut cluster = Cluster::start(Plan { nodes: 4, floor: 2, relayed: &[] })?;
     let (alice, bob) = (cluster.user("alice")?, cluster.user("bob")?);
     let key = encrypt(&alice, "2")?;
-    let bob_name = name_of(&bob)?;
+    let bob_name = bob.name()?;
     decrypt(&bob, &alice)?.refused(exit::DENIED, &["0 of the"])?;
     bob.eds(["key", "acl", &key])?.refused(exit::DENIED, &["node 1", "lacks the permission", "eds key why"])?;
 
@@ -110,7 +103,7 @@ fn a_researcher_is_given_the_image_and_a_physician_the_patient_too() -> Outcome 
         fs::write(user.config(), config)?;
         user.eds(["retrieve", &image, "-o", "scan"])?.refused(exit::DENIED, &[])?;
     }
-    let may = |user: &User| Ok::<_, Trouble>(format!("{}:----l-g-", name_of(user)?));
+    let may = |user: &User| Ok::<_, Trouble>(format!("{}:----l-g-", user.name()?));
     let (r, p) = (may(&researcher)?, may(&physician)?);
     alice.eds(["key", "setacl", "-m", &r, "-m", &p, &image])?.success()?;
     alice.eds(["key", "setacl", "-m", &p, "--private", &image])?.success()?;
@@ -145,7 +138,7 @@ fn modes_owners_and_groups_are_changed_everywhere_and_who_lacks_the_permission_c
     alice.eds(["key", "chmod", "o+p,", &key])?.refused(exit::USAGE, &["is not a mode", "hint: "])?;
     // Who may change permissions may not take the key from its owner.
     alice.eds(["key", "chmod", "o+p", &key])?.success()?;
-    let bob_name = name_of(&bob)?;
+    let bob_name = bob.name()?;
     bob.eds(["key", "chown", "--owner", &bob_name, &key])?
         .refused(exit::DENIED, &["by its owner or an administrator"])?;
     alice.eds(["key", "chown", "--owner", &bob_name, "--group", "/ward", &key])?.success()?;
@@ -164,7 +157,7 @@ fn administrators_register_explain_and_delete_and_others_do_not() -> Outcome {
     let mut cluster = Cluster::of_three()?;
     let (alice, officer) = (cluster.user("alice")?, cluster.user("security officer")?);
     let key = encrypt(&alice, "2")?;
-    let (alice_name, officer_name) = (name_of(&alice)?, name_of(&officer)?);
+    let (alice_name, officer_name) = (alice.name()?, officer.name()?);
     let shown = alice.eds(["key", "acl", &key])?.success()?.text();
     let issuer = shown.split_once(" (of ").and_then(|(_, rest)| rest.split_once(")\n"));
     let (issuer, _) = issuer.ok_or_else(|| Trouble::new(shown.clone()))?;

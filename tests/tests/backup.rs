@@ -9,7 +9,7 @@ use std::{
 use eds::{
     config::Config,
     journey::Nodes,
-    keystore::{Evidence, NewKey, Want},
+    keystore::{Evidence, NewKey, Terms, Want},
 };
 use eds_core::ids::KeyId;
 use eds_tests::{
@@ -24,7 +24,8 @@ use eds_tests::{
 fn register(nodes: &Nodes) -> Outcome<(Want, [u8; 32])> {
     let new = NewKey::random();
     let (id, secret) = (new.id, *new.secret.input_key("test", new.id).as_bytes());
-    let prepared = nodes.keystore().prepare(&[new], None).map_err(|error| Trouble::new(error.to_string()))?;
+    let prepared =
+        nodes.keystore().prepare(&[new], Terms::default()).map_err(|error| Trouble::new(error.to_string()))?;
     let anchor = prepared.manifest(id).ok_or_else(|| Trouble::new("no manifest"))?.anchor();
     nodes.register(prepared)?;
     Ok((Want { key: id, evidence: Evidence::Anchor(anchor) }, secret))

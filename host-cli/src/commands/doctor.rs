@@ -4,8 +4,17 @@ use clap::Args;
 
 use super::Options;
 use crate::{
-    Error, Kind, catalog::Catalog, cluster::Trust, config::Config, credentials, journey::Nodes, keystore::Identity,
-    metadata::Metadata, output, storage::local::LocalStore,
+    Error, Kind,
+    catalog::Catalog,
+    cluster::Trust,
+    config::Config,
+    credentials,
+    journey::Nodes,
+    keystore::Identity,
+    metadata::Metadata,
+    output,
+    queue::{Entry, Queue, moment},
+    storage::local::LocalStore,
 };
 
 /// The arguments of `eds doctor`.
@@ -30,7 +39,9 @@ impl Doctor {
         let trust = Trust::load(&config.state).map_err(Error::from);
         report.note("cluster", trust.map(|trust| cluster(&trust)))?;
         rooms(&mut report, &config)?;
-        if let Ok(nodes) = Nodes::open(&config) {
+        let nodes = Nodes::open(&config);
+        report.note("queue", queue(&config, nodes.as_ref().ok()))?;
+        if let Ok(nodes) = nodes {
             for view in nodes.node_status() {
                 let name = format!("node {}", view.node.number);
                 let said = view.answer.map(|info| {
@@ -71,6 +82,26 @@ fn rooms(report: &mut Report, config: &Config) -> Result<(), Error> {
     )?;
     let metadata = Metadata::open(&config.metadata).map_err(Error::from);
     report.note("metadata", metadata.map(|_| config.metadata.display().to_string()))
+}
+
+/// What waits in the queue. That it waits is well; that it can never be delivered is not.
+fn queue(config: &Config, nodes: Option<&Nodes>) -> Result<String, Error> {
+    let Some(queue) = Queue::open_if_there(&config.state)? else { return Ok("nothing waits".into()) };
+    queue.check()?;
+    let contents = queue.contents()?;
+    queue.whole(&contents)?;
+    let undeliverable = |entry: &Entry| nodes?.keystore().undeliverable(&entry.message).map(|why| (entry.number, why));
+    if let Some((number, source)) = contents.entries.iter().find_map(undeliverable) {
+        return Err(Error::Stuck { number, source });
+    }
+    Ok(match contents.since() {
+        None => format!("{}  nothing waits", queue.path().display()),
+        Some(since) => {
+            let nodes = contents.by_node().into_iter().map(|(node, messages)| format!("{messages} for node {node}"));
+            let nodes = nodes.collect::<Vec<_>>().join(", ");
+            format!("{}  waiting: {nodes}, the oldest since {}: eds queue run", queue.path().display(), moment(since))
+        }
+    })
 }
 
 fn cluster(trust: &Trust) -> String {

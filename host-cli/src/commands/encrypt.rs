@@ -4,10 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Options, warn};
+use super::{
+    Options,
+    queue::{AtQuorum, in_passing, tell_late},
+    warn,
+};
 use crate::{
     Error,
     journey::{Nodes, files},
+    keystore::Terms,
     output::{Existing, Output},
 };
 
@@ -23,6 +28,8 @@ pub struct Encrypt {
     /// How many key servers are needed to open it [default: of the configuration, else more than half]
     #[arg(short = 'm', long, value_name = "M")]
     threshold: Option<u8>,
+    #[command(flatten)]
+    quorum: AtQuorum,
     /// Replace an existing file
     #[arg(short, long)]
     force: bool,
@@ -34,9 +41,12 @@ impl Encrypt {
         let mut input = files::open_input(&self.input)?;
         let output = Output::open(&self.output, if self.force { Existing::Replace } else { Existing::Keep })?;
         let nodes = Nodes::open(&config)?;
-        let done = files::encrypt(&nodes, &mut input, output, self.threshold.or(config.threshold))?;
+        let terms = Terms { needed: self.threshold.or(config.terms.needed), quorum: self.quorum.or(config.terms) };
+        let done = files::encrypt(&nodes, &mut input, output, terms)?;
         warn(&done.unconfirmed);
         eprintln!("encrypted under key {}, {} key servers open it", done.key, done.threshold);
+        tell_late(done.threshold, &done.late);
+        in_passing(nodes.deliver_in_passing(&done.late));
         Ok(())
     }
 }

@@ -33,7 +33,7 @@ impl Whoami {
         let directory = nodes.directory();
         let active = u8::try_from(directory.active().count()).unwrap_or(u8::MAX);
         let usual = Threshold::majority(active).map_or(1, Threshold::needed);
-        let needed = config.threshold.unwrap_or(usual).max(directory.floor);
+        let needed = config.terms.needed.unwrap_or(usual).max(directory.floor);
         let views = nodes.whoami();
         let mut accepted = 0;
         let mut refused = Vec::new();

@@ -28,14 +28,14 @@ fn the_example_is_valid_and_its_paths_are_beside_it() {
     assert_eq!(config.state, home.join(".local/state/eds"));
     assert_eq!(config.storage, home.join(".local/share/eds/objects"));
     assert_eq!(config.catalog, home.join(".local/share/eds/catalog.sqlite"));
-    assert_eq!(config.threshold, None);
+    assert_eq!(config.terms, Terms::default());
 }
 
 #[test]
 fn every_setting_is_taken() {
     let text = format!(
         "state = \"s\"\n{EXAMPLE}\n[storage]\npath = \"/objects\"\n[catalog]\npath = \"c.sqlite\"\n\
-         [metadata]\npath = \"m.sqlite\"\n[keys]\nthreshold = 3\n"
+         [metadata]\npath = \"m.sqlite\"\n[keys]\nthreshold = 3\nquorum = 4\n"
     )
     .replace("[identity]", "[identity]\nuse = \"proxy\"\nproxy = \"p\"\ntoken_file = \"/t\"")
         + "[login]\nissuer = \"https://id.example\"\nclient_id = \"eds\"\nca = \"i.pem\"\nscope = \"a b\"\naudience = \"x\"\n";
@@ -45,7 +45,7 @@ fn every_setting_is_taken() {
     assert_eq!(config.storage, Path::new("/objects"));
     assert_eq!(config.catalog, directory.path().join("c.sqlite"));
     assert_eq!(config.metadata, directory.path().join("m.sqlite"));
-    assert_eq!(config.threshold, Some(3));
+    assert_eq!(config.terms, Terms { needed: Some(3), quorum: Quorum::Nodes(4) });
     let login = Login {
         issuer: "https://id.example".into(),
         client_id: "eds".into(),

@@ -14,7 +14,7 @@ use eds_core::{
 use super::{Nodes, PURPOSE_FILE, Seal, deliver};
 use crate::{
     Error,
-    keystore::{Evidence, NewKey, NodeError, Want},
+    keystore::{Evidence, NewKey, NodeError, Terms, Want},
     output::Output,
     payload::{self, Container, Source, Target},
 };
@@ -26,12 +26,14 @@ pub struct Encrypted {
     pub key: KeyId,
     /// How many of how many nodes open it.
     pub threshold: Threshold,
-    /// Nodes that hold the key but could not be told that all others do.
+    /// Nodes that hold the key but could not be told that enough others do.
     pub unconfirmed: Vec<NodeError>,
+    /// Nodes whose share waits in the queue.
+    pub late: Vec<NodeError>,
 }
 
-/// Encrypts `input` under a new key. Into a file, nothing appears under its name unless every node has its share; into a
-/// pipe, nothing is written before every node has it.
+/// Encrypts `input` under a new key. Into a file, nothing appears under its name unless the key is registered; into a
+/// pipe, nothing is written before it is.
 ///
 /// # Errors
 /// What reading, writing or registering failed with.
@@ -39,10 +41,10 @@ pub fn encrypt(
     nodes: &Nodes,
     input: &mut (impl Read + Send + ?Sized),
     output: Output,
-    threshold: Option<u8>,
+    terms: Terms,
 ) -> Result<Encrypted, Error> {
     let key = NewKey::random();
-    let prepared = nodes.keystore().prepare(std::slice::from_ref(&key), threshold)?;
+    let prepared = nodes.keystore().prepare(std::slice::from_ref(&key), terms)?;
     let seal = Seal::new(&key, &prepared, PURPOSE_FILE)?;
     let threshold = seal.threshold;
     let registered = match output {
@@ -67,7 +69,7 @@ pub fn encrypt(
             registered
         }
     };
-    Ok(Encrypted { key: key.id, threshold, unconfirmed: registered.unconfirmed })
+    Ok(Encrypted { key: key.id, threshold, unconfirmed: registered.unconfirmed, late: registered.late })
 }
 
 /// Decrypts a container with the key that its header names; returns that key and the nodes that answered wrongly.

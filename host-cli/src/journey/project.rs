@@ -7,7 +7,7 @@ use super::{Nodes, encode, recorded};
 use crate::{
     Error, catalog,
     dicom::UidKey,
-    keystore::{NewKey, NodeError, Want},
+    keystore::{NewKey, NodeError, Terms, Want},
     metadata::{Metadata, ProjectKey},
 };
 
@@ -24,7 +24,7 @@ impl Project {
         &self,
         nodes: &Nodes,
         metadata: &Metadata,
-        threshold: Option<u8>,
+        terms: Terms,
         warnings: &mut Vec<NodeError>,
     ) -> Result<&UidKey, Error> {
         if let Some(key) = self.0.get() {
@@ -32,7 +32,7 @@ impl Project {
         }
         let key = match metadata.project_key()? {
             Some(project) => fetch(nodes, &project, warnings)?,
-            None => make(nodes, metadata, threshold, warnings)?,
+            None => make(nodes, metadata, terms, warnings)?,
         };
         Ok(self.0.get_or_init(|| key))
     }
@@ -45,14 +45,9 @@ fn fetch(nodes: &Nodes, project: &ProjectKey, warnings: &mut Vec<NodeError>) -> 
     Ok(UidKey::new(*secret.input_key(PURPOSE_UID, project.key).as_bytes()))
 }
 
-fn make(
-    nodes: &Nodes,
-    metadata: &Metadata,
-    threshold: Option<u8>,
-    warnings: &mut Vec<NodeError>,
-) -> Result<UidKey, Error> {
+fn make(nodes: &Nodes, metadata: &Metadata, terms: Terms, warnings: &mut Vec<NodeError>) -> Result<UidKey, Error> {
     let key = NewKey::random();
-    let prepared = nodes.keystore().prepare(std::slice::from_ref(&key), threshold)?;
+    let prepared = nodes.keystore().prepare(std::slice::from_ref(&key), terms)?;
     let manifest = prepared.manifest(key.id).cloned();
     let registered = nodes.register(prepared)?;
     let manifest = manifest.as_ref().map(encode).transpose()?.unwrap_or_default();

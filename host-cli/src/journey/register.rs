@@ -1,7 +1,7 @@
 //! An image goes in.
 //!
 //! The keys are split in memory first, so that the container can be written before any node is asked; it gets its name
-//! only after every node has stored its share. The catalog holds a pending entry meanwhile. When a step fails, the steps
+//! only after every node has stored its share, or a quorum of them with the other shares safe in the queue. The catalog holds a pending entry meanwhile. When a step fails, the steps
 //! before it are undone; when the process is killed, the pending entry tells what was begun, and nothing looks
 //! registered that is not.
 
@@ -19,7 +19,7 @@ use crate::{
     Error,
     catalog::{Content, Entry, State},
     dicom::{self, ImageBinding, Separated},
-    keystore::{NewKey, NodeError, Prepared},
+    keystore::{NewKey, NodeError, Prepared, Quorum, Terms},
     metadata::{Record, SealedPrivatePart},
     payload::{Target, Written},
     storage::{NewObject, ObjectName, ObjectStore as _},
@@ -32,6 +32,8 @@ pub struct Options {
     pub opaque: bool,
     /// How many nodes are needed to open it; that of the configuration when `None`.
     pub threshold: Option<u8>,
+    /// How many nodes must hold their shares; that of the configuration when `None`.
+    pub quorum: Option<Quorum>,
 }
 
 /// What was registered.
@@ -47,6 +49,8 @@ pub struct Registration {
     pub threshold: Threshold,
     /// Nodes that did not do as they should, although it succeeded.
     pub warnings: Vec<NodeError>,
+    /// Nodes whose share waits in the queue.
+    pub late: Vec<NodeError>,
 }
 
 /// Registers one file. DICOM images are separated from the patient's data first; other files are encrypted whole.
@@ -56,16 +60,19 @@ pub struct Registration {
 pub fn register(session: &Session, path: &Path, options: &Options) -> Result<Registration, Error> {
     let mut input = File::open(path).map_err(Error::reading(path))?;
     let mut warnings = Vec::new();
-    let threshold = options.threshold.or(session.threshold);
+    let terms = Terms {
+        needed: options.threshold.or(session.terms.needed),
+        quorum: options.quorum.unwrap_or(session.terms.quorum),
+    };
     if options.opaque {
-        return register_opaque(session, input, threshold, warnings);
+        return register_opaque(session, input, terms, warnings);
     }
-    let uid_key = session.project.uid_key(&session.nodes, &session.metadata, threshold, &mut warnings)?;
+    let uid_key = session.project.uid_key(&session.nodes, &session.metadata, terms, &mut warnings)?;
     match dicom::separate(&mut input, uid_key) {
-        Ok(image) => register_image(session, path, image, input, threshold, warnings),
+        Ok(image) => register_image(session, path, image, input, terms, warnings),
         Err(dicom::Error::NotDicom) => {
             input.seek(SeekFrom::Start(0)).map_err(Error::reading(path))?;
-            register_opaque(session, input, threshold, warnings)
+            register_opaque(session, input, terms, warnings)
         }
         Err(source) => Err(Error::Dicom { path: path.into(), source }),
     }
@@ -76,13 +83,13 @@ fn register_image(
     path: &Path,
     image: Separated,
     mut input: File,
-    threshold: Option<u8>,
+    terms: Terms,
     warnings: Vec<NodeError>,
 ) -> Result<Registration, Error> {
     let [image_key, private_key] = [NewKey::random(), NewKey::random()];
     let ids = [image_key.id, private_key.id];
     let keys = [image_key, private_key];
-    let prepared = session.nodes.keystore().prepare(&keys, threshold)?;
+    let prepared = session.nodes.keystore().prepare(&keys, terms)?;
     let [image_key, private_key] = keys;
 
     let seal = Seal::new(&image_key, &prepared, PURPOSE_FILE)?;
@@ -106,11 +113,11 @@ fn register_image(
 fn register_opaque(
     session: &Session,
     mut input: File,
-    threshold: Option<u8>,
+    terms: Terms,
     warnings: Vec<NodeError>,
 ) -> Result<Registration, Error> {
     let key = NewKey::random();
-    let prepared = session.nodes.keystore().prepare(std::slice::from_ref(&key), threshold)?;
+    let prepared = session.nodes.keystore().prepare(std::slice::from_ref(&key), terms)?;
     let seal = Seal::new(&key, &prepared, PURPOSE_FILE)?;
     let object = session.storage.create(&ObjectName::of(seal.header.file))?;
     let written = seal.write(&mut input, Target::File(object.file()))?;
@@ -190,6 +197,7 @@ impl Steps<'_> {
             content: self.entry.content,
             threshold: self.threshold,
             warnings: self.warnings,
+            late: registered.late,
         })
     }
 

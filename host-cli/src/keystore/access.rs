@@ -71,12 +71,21 @@ pub struct Everywhere {
 impl<T: Transport> Keystore<T> {
     /// What each node shows of the access list of a key.
     pub async fn access(&self, key: KeyId) -> Vec<NodeView<Seen>> {
-        let body = json(&read_request([key]));
+        self.access_of_all(&[key]).await.pop().unwrap_or_default()
+    }
+
+    /// What each node shows of the access list of each key, in order: one call to each node.
+    pub(super) async fn access_of_all(&self, keys: &[KeyId]) -> Vec<Vec<NodeView<Seen>>> {
+        let body = json(&read_request(keys.iter().copied()));
         let views = self.ask_everyone::<AccessAnswer>("/v1/access/read", Some(body), PATIENCE, parse).await;
-        views
-            .into_iter()
-            .map(|view| NodeView { answer: view.answer.and_then(|a| seen(key, a)), node: view.node })
-            .collect()
+        let of_key = |(position, key): (usize, &KeyId)| {
+            let of_node = |view: &NodeView<AccessAnswer>| NodeView {
+                node: view.node.clone(),
+                answer: view.answer.as_ref().map_err(Clone::clone).and_then(|answer| seen(*key, position, answer)),
+            };
+            views.iter().map(of_node).collect()
+        };
+        keys.iter().enumerate().map(of_key).collect()
     }
 
     /// Changes the access list that enough nodes agree on, on every node that holds the key.
@@ -160,7 +169,12 @@ impl<T: Transport> Keystore<T> {
     }
 
     /// Sends a list to nodes, to each with the digest of the list that it is to replace.
-    async fn send(&self, key: KeyId, to: impl Iterator<Item = (Node, [u8; 32])>, list: &AccessList) -> Vec<NodeError> {
+    pub(super) async fn send(
+        &self,
+        key: KeyId,
+        to: impl Iterator<Item = (Node, [u8; 32])>,
+        list: &AccessList,
+    ) -> Vec<NodeError> {
         let calls = to.map(|(node, seen)| {
             let change = Change { key: KeyText(key), seen: Binary(seen.to_vec()), access: list.clone() };
             let body = json(&ChangeRequest { changes: vec![change] });
@@ -203,22 +217,22 @@ impl<T: Transport> Keystore<T> {
     }
 }
 
-fn seen(key: KeyId, answer: AccessAnswer) -> Result<Seen, NodeFault> {
+fn seen(key: KeyId, position: usize, answer: &AccessAnswer) -> Result<Seen, NodeFault> {
     let bad = |what: &str| NodeFault::BadAnswer(what.into());
-    let Some(result) = answer.results.into_iter().next().filter(|result| result.key.0 == key) else {
+    let Some(result) = answer.results.get(position).filter(|result| result.key.0 == key) else {
         return Err(bad("the result is not that of the key asked for"));
     };
-    if let Some(problem) = result.problem {
-        return Err(NodeFault::Refused(Box::new(problem)));
+    if let Some(problem) = &result.problem {
+        return Err(NodeFault::Refused(Box::new(problem.clone())));
     }
-    let (Some(list), Some(manifest)) = (result.access, result.manifest) else {
+    let (Some(list), Some(manifest), Some(state)) = (&result.access, &result.manifest, result.state) else {
         return Err(bad("the result has neither a list nor a reason"));
     };
     let manifest = Manifest::decode(&manifest.0).map_err(|_| NodeFault::FalseManifest)?;
     if manifest.key != key {
         return Err(NodeFault::FalseManifest);
     }
-    Ok(Seen { digest: list.digest(), list, manifest: Box::new(manifest) })
+    Ok(Seen { digest: list.digest(), list: list.clone(), manifest: Box::new(manifest), state })
 }
 
 async fn list_of(transport: &impl Transport, node: &Node) -> Result<Vec<ListedKey>, NodeFault> {

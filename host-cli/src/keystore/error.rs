@@ -48,6 +48,17 @@ pub enum NodeFault {
     /// The key is there, but not in use: in this state.
     #[error("the key is {0} there")]
     NotActive(&'static str),
+    /// The node has no share of the key yet: it waits in the queue of this client.
+    #[error("its share waits in the queue of this computer since {since}; {there}")]
+    Waiting {
+        /// Since when, for display.
+        since: String,
+        /// What the node said when it was asked for the key.
+        there: Box<NodeFault>,
+    },
+    /// The node holds another access list than the one that counts.
+    #[error("holds another access list than the other nodes")]
+    OtherList,
     /// The share does not fit its digest.
     #[error("answered with a damaged or false share")]
     BadShare,
@@ -72,8 +83,26 @@ impl NodeFault {
             },
             Self::Tls(_) | Self::NoProof(_) | Self::OtherSubject(_) => Kind::Denied,
             Self::BadShare | Self::FalseManifest | Self::BadAnswer(_) => Kind::Damaged,
-            Self::Unreachable(_) | Self::Timeout | Self::NotActive(_) => Kind::Unavailable,
+            Self::Unreachable(_) | Self::Timeout | Self::NotActive(_) | Self::Waiting { .. } | Self::OtherList => {
+                Kind::Unavailable
+            }
         }
+    }
+
+    /// Whether the same call may succeed later, when the node or its officers have done something. What a node refuses
+    /// because of the call itself, it will refuse again.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused(problem) => problem.status >= 500 || problem.word() == "directory-outdated",
+            Self::BadShare | Self::FalseManifest => false,
+            // An answer that is none is mostly that of a proxy before a node that is away.
+            _ => true,
+        }
+    }
+
+    /// Whether the node refused with this word.
+    pub fn is(&self, word: &str) -> bool {
+        matches!(self, Self::Refused(problem) if problem.word() == word)
     }
 }
 
@@ -160,24 +189,59 @@ impl FetchError {
     }
 }
 
+/// How many of the active nodes must hold their shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Enough {
+    /// How many.
+    pub nodes: usize,
+    /// Of how many.
+    pub of: usize,
+}
+
+impl fmt::Display for Enough {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.nodes == self.of {
+            f.write_str("every node must store its share")
+        } else {
+            write!(f, "{} of the {} nodes must store their shares", self.nodes, self.of)
+        }
+    }
+}
+
 /// Keys could not be registered.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
-    /// At least one node did not store its share; what the others had stored was taken back.
-    #[error("the key was not registered: every node must store its share{faults}")]
+    /// Too few nodes stored their shares, or one refused for good; what the others had stored was taken back.
+    #[error("the key was not registered: {enough}{faults}")]
     NotAll {
-        /// What each of those nodes said.
+        /// How many must.
+        enough: Enough,
+        /// What each of the others said.
         faults: Faults,
     },
-    /// At least one node did not store its share, and some others could not be told to take theirs back.
+    /// As before, and some nodes could not be told to take their shares back.
     #[error(
-        "the key was not registered: every node must store its share{faults}\nand these nodes still hold a pending share, which nobody can use{leftovers}"
+        "the key was not registered: {enough}{faults}\nand these nodes still hold a pending share, which nobody can use{leftovers}"
     )]
     NotAllTakenBack {
+        /// How many must.
+        enough: Enough,
         /// What each of the refusing nodes said.
         faults: Faults,
         /// The nodes that could not be told.
         leftovers: Faults,
+    },
+    /// The quorum does not fit threshold and cluster.
+    #[error(
+        "a quorum of {quorum} does not fit: it must be at least the {needed} key servers that open the key, and at most the {nodes} active ones"
+    )]
+    Quorum {
+        /// The q asked for.
+        quorum: u8,
+        /// The m of the key.
+        needed: u8,
+        /// Active nodes.
+        nodes: usize,
     },
     /// The threshold does not fit the cluster.
     #[error(
@@ -200,8 +264,8 @@ impl RegisterError {
     /// For retry and exit code.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NotAll { faults } | Self::NotAllTakenBack { faults, .. } => faults.kind(),
-            Self::Threshold { .. } => Kind::Usage,
+            Self::NotAll { faults, .. } | Self::NotAllTakenBack { faults, .. } => faults.kind(),
+            Self::Threshold { .. } | Self::Quorum { .. } => Kind::Usage,
             Self::Core(_) => Kind::Other,
         }
     }
@@ -271,8 +335,10 @@ impl RegisterError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotAll { faults } | Self::NotAllTakenBack { faults, .. } => hint(&faults.0),
-            Self::Threshold { .. } => Some("`eds cluster show` shows the nodes and the floor".into()),
+            Self::NotAll { faults, .. } | Self::NotAllTakenBack { faults, .. } => hint(&faults.0),
+            Self::Threshold { .. } | Self::Quorum { .. } => {
+                Some("`eds cluster show` shows the nodes and the floor".into())
+            }
             Self::Core(_) => None,
         }
     }

@@ -68,6 +68,14 @@ impl Identity {
         }
     }
 
+    /// The caller, for display.
+    pub fn subject(&self) -> String {
+        match self.proof.as_ref() {
+            Credential::Chain(chain) => chain.subject(),
+            Credential::Token(source) => source.claims().name(),
+        }
+    }
+
     /// DER of the name of the authority that vouches for the caller: the namespace of the names that the caller types.
     pub fn authority(&self) -> Option<Vec<u8>> {
         match self.proof.as_ref() {

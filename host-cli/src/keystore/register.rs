@@ -1,10 +1,12 @@
-//! Registering keys with every node, confirming them, and deleting them.
+//! Registering keys, confirming them, and deleting them.
 //!
-//! A registration needs every active node. When one does not store its share, what this call stored on the others is
-//! taken back, and nothing else is touched. Calls name a registration id, so that repeating one after a broken
-//! connection is the same registration.
+//! A registration needs every active node or, where the caller asked for that, a quorum q of them (m ≤ q ≤ n). When fewer
+//! store their shares, what this call stored is taken back, and nothing else is touched. When q do, the messages for the
+//! others, sealed to them, are given to the caller to be kept before anything is confirmed: a confirmed key is one whose
+//! other shares are safe. Calls name a registration id, so that repeating one after a broken connection, or delivering it
+//! much later, is the same registration.
 
-use std::sync::Arc;
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use eds_core::{
     api::{Binary, KeyText, KeysAnswer, KeysRequest, RegisterRequest},
@@ -20,7 +22,14 @@ use rand_core::UnwrapErr;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
-use super::{Keystore, NodeError, NodeFault, RegisterError, Transport, error::Faults, transport::Call};
+use super::{
+    Keystore, Message, NodeError, NodeFault, RegisterError, Transport,
+    error::{Enough, Faults},
+    transport::Call,
+};
+
+/// How long the other nodes are waited for when enough of them hold their shares.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A key to register.
 #[derive(Debug)]
@@ -39,13 +48,45 @@ impl NewKey {
     }
 }
 
-/// Keys that every active node holds.
+/// How many nodes must hold their shares before a registration counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Quorum {
+    /// All of them.
+    #[default]
+    All,
+    /// So many; the shares of the others wait to be delivered.
+    Nodes(u8),
+}
+
+impl FromStr for Quorum {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "all" => Ok(Self::All),
+            number => number.parse().map(Self::Nodes).map_err(|_| "a number of key servers, or all, is expected"),
+        }
+    }
+}
+
+/// How keys are shared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Terms {
+    /// How many nodes open them; the usual number when `None`.
+    pub needed: Option<u8>,
+    /// How many nodes must hold them.
+    pub quorum: Quorum,
+}
+
+/// Keys that enough nodes hold.
 #[derive(Debug)]
 pub struct Registered {
     /// The manifest of each key, in the order of the call.
     pub manifests: Vec<Manifest>,
-    /// Nodes that hold the keys but could not be told that all others do; `confirm` tells them later.
+    /// Nodes that hold the keys but could not be told that enough others do; `confirm` tells them later.
     pub unconfirmed: Vec<NodeError>,
+    /// Nodes that do not hold their shares yet, with what they said.
+    pub late: Vec<NodeError>,
 }
 
 /// Keys split for the active nodes and not yet sent: their manifests, and so their anchors, are known before any node is.
@@ -56,6 +97,7 @@ pub struct Prepared {
     nodes: Vec<Node>,
     /// For each node, its share of each key.
     shares: Vec<Vec<ShareRecord>>,
+    enough: Enough,
 }
 
 impl Prepared {
@@ -63,17 +105,27 @@ impl Prepared {
     pub fn manifest(&self, key: KeyId) -> Option<&Manifest> {
         self.manifests.iter().find(|manifest| manifest.key == key)
     }
+
+    /// Whether shares of some nodes may have to wait, and so must be kept.
+    pub fn may_wait(&self) -> bool {
+        self.enough.nodes < self.enough.of
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> &[KeyId] {
+        &self.keys
+    }
 }
 
 impl<T: Transport> Keystore<T> {
-    /// Splits keys over the active nodes, `needed` of which can open them (the usual number when `None`). Nothing leaves
-    /// this process.
+    /// Splits keys over the active nodes on these terms. Nothing leaves this process.
     ///
     /// # Errors
-    /// [`RegisterError::Threshold`], [`RegisterError::Core`].
-    pub fn prepare(&self, keys: &[NewKey], needed: Option<u8>) -> Result<Prepared, RegisterError> {
+    /// [`RegisterError::Threshold`], [`RegisterError::Quorum`], [`RegisterError::Core`].
+    pub fn prepare(&self, keys: &[NewKey], terms: Terms) -> Result<Prepared, RegisterError> {
         let nodes = self.active_nodes();
-        let threshold = self.threshold(nodes.len(), needed)?;
+        let threshold = self.threshold(nodes.len(), terms.needed)?;
+        let enough = enough(terms.quorum, threshold, nodes.len())?;
         let mut rng = UnwrapErr(getrandom::SysRng);
         let numbers: Vec<ShareIndex> = nodes.iter().map(|node| node.number).collect();
         let mut manifests = Vec::with_capacity(keys.len());
@@ -93,36 +145,72 @@ impl<T: Transport> Keystore<T> {
                 of_node.push(record);
             }
         }
-        Ok(Prepared { keys: keys.iter().map(|key| key.id).collect(), manifests, nodes, shares })
+        Ok(Prepared { keys: keys.iter().map(|key| key.id).collect(), manifests, nodes, shares, enough })
     }
 
-    /// Stores prepared keys on every active node. At most [`eds_core::api::MAX_BATCH`] keys.
+    /// Stores prepared keys on every active node, whatever quorum they were prepared for. At most
+    /// [`eds_core::api::MAX_BATCH`] keys.
     ///
     /// # Errors
     /// [`RegisterError`]; nothing that this call stored is left usable.
     pub async fn register(&self, prepared: Prepared) -> Result<Registered, RegisterError> {
-        let Prepared { keys, manifests, nodes, shares } = prepared;
+        let enough = Enough { nodes: prepared.enough.of, ..prepared.enough };
+        self.register_at_quorum(Prepared { enough, ..prepared }, |_| Ok(())).await
+    }
+
+    /// Stores prepared keys on as many nodes as they were prepared for. The messages for the others go to `keep`, which
+    /// has them on the disk when it returns; only then are the keys confirmed. It is not called when all nodes hold them.
+    ///
+    /// # Errors
+    /// [`RegisterError`], and what `keep` failed with; nothing that this call stored is left usable.
+    pub async fn register_at_quorum<E: From<RegisterError>>(
+        &self,
+        prepared: Prepared,
+        keep: impl FnOnce(&[Message]) -> Result<(), E>,
+    ) -> Result<Registered, E> {
+        let Prepared { keys, manifests, nodes, shares, enough } = prepared;
+        let messages = self.messages(&manifests, &nodes, &shares).map_err(RegisterError::Core)?;
+        drop(shares);
+        let calls = nodes.iter().zip(&messages).map(|(node, message)| (node.clone(), message.call(Vec::new())));
+        let late = self.tell_until(calls.collect(), &keys, enough.nodes).await;
+        if nodes.len() - late.len() < enough.nodes || late.iter().any(|error| !error.fault.may_pass()) {
+            return Err(self.take_back(&nodes, &keys, enough, late).await.into());
+        }
+        let (waiting, held): (Vec<_>, Vec<_>) =
+            nodes.iter().zip(messages).partition(|(node, _)| late.iter().any(|error| error.node == node.number));
+        if !waiting.is_empty() {
+            let waiting: Vec<Message> = waiting.into_iter().map(|(_, message)| message).collect();
+            if let Err(error) = keep(&waiting) {
+                self.tell_each(&nodes, "/v1/withdraw", &keys).await;
+                return Err(error);
+            }
+        }
+        let held: Vec<Node> = held.into_iter().map(|(node, _)| node.clone()).collect();
+        let unconfirmed = self.tell_each(&held, "/v1/confirm", &keys).await;
+        Ok(Registered { manifests, unconfirmed, late })
+    }
+
+    /// What each node is to be sent.
+    fn messages(
+        &self,
+        manifests: &[Manifest],
+        nodes: &[Node],
+        shares: &[Vec<ShareRecord>],
+    ) -> Result<Vec<Message>, eds_core::Error> {
         let mut rng = UnwrapErr(getrandom::SysRng);
         let registration = Binary(KeyId::random(&mut rng).as_bytes().to_vec());
-        let encoded = manifests.iter().map(encode).collect::<Result<Vec<_>, _>>().map_err(RegisterError::Core)?;
+        let encoded = manifests.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
         let aad = registration_aad(manifests.iter().map(Manifest::digest), &self.registrant);
-        let mut calls = Vec::with_capacity(nodes.len());
-        for (node, shares) in nodes.iter().zip(&shares) {
-            let sealed = self.seal(node, shares, &aad).map_err(RegisterError::Core)?;
+        let message = |(node, shares): (&Node, &Vec<ShareRecord>)| {
             let request = RegisterRequest {
                 registration: registration.clone(),
                 manifests: encoded.clone(),
-                sealed: Binary(sealed),
+                sealed: Binary(self.seal(node, shares, &aad)?),
                 access: Vec::new(),
             };
-            calls.push((node.clone(), post("/v1/register", &request)));
-        }
-        let failed = self.tell_all(calls, &keys).await;
-        if !failed.is_empty() {
-            return Err(self.take_back(&nodes, &keys, failed).await);
-        }
-        let unconfirmed = self.confirm(&keys).await;
-        Ok(Registered { manifests, unconfirmed })
+            Message::new(node.number, node.id, node.transport_key, self.registrant, request)
+        };
+        nodes.iter().zip(shares).map(message).collect()
     }
 
     /// Tells every active node that all of them hold these keys; returns the nodes that could not be told.
@@ -157,7 +245,7 @@ impl<T: Transport> Keystore<T> {
             .map_err(|_| eds_core::Error::Rejected)
     }
 
-    async fn take_back(&self, nodes: &[Node], keys: &[KeyId], failed: Vec<NodeError>) -> RegisterError {
+    async fn take_back(&self, nodes: &[Node], keys: &[KeyId], enough: Enough, failed: Vec<NodeError>) -> RegisterError {
         let mut leftovers = self.tell_each(nodes, "/v1/withdraw", keys).await;
         leftovers.retain(|error| match &error.fault {
             // It never stored the key: there is nothing to take back.
@@ -170,35 +258,86 @@ impl<T: Transport> Keystore<T> {
         });
         let faults = Faults(failed);
         if leftovers.is_empty() {
-            RegisterError::NotAll { faults }
+            RegisterError::NotAll { enough, faults }
         } else {
-            RegisterError::NotAllTakenBack { faults, leftovers: Faults(leftovers) }
+            RegisterError::NotAllTakenBack { enough, faults, leftovers: Faults(leftovers) }
         }
     }
 
-    async fn tell_each(&self, nodes: &[Node], path: &str, keys: &[KeyId]) -> Vec<NodeError> {
-        let request = KeysRequest { keys: keys.iter().copied().map(KeyText).collect() };
-        self.tell_all(nodes.iter().map(|node| (node.clone(), post(path, &request))).collect(), keys).await
+    pub(super) async fn tell_each(&self, nodes: &[Node], path: &str, keys: &[KeyId]) -> Vec<NodeError> {
+        let call = keys_call(path, keys);
+        self.tell_all(nodes.iter().map(|node| (node.clone(), call.clone())).collect(), keys).await
     }
 
-    /// Makes all calls at once, each repeated once after a broken connection; returns the nodes that did not do it for
-    /// every key.
+    /// Makes all calls at once; returns the nodes that did not do it for every key.
     pub(super) async fn tell_all(&self, calls: Vec<(Node, Call)>, keys: &[KeyId]) -> Vec<NodeError> {
+        self.tell_until(calls, keys, usize::MAX).await
+    }
+
+    /// Makes all calls at once, and does not wait for the slowest when `enough` nodes have done it for every key; returns
+    /// the nodes that have not.
+    async fn tell_until(&self, calls: Vec<(Node, Call)>, keys: &[KeyId], enough: usize) -> Vec<NodeError> {
         let mut running = JoinSet::new();
+        let mut unheard: Vec<Node> = Vec::with_capacity(calls.len());
         for (node, call) in calls {
+            unheard.push(node.clone());
             let transport = Arc::clone(&self.transport);
             let keys = keys.to_vec();
-            running.spawn(async move {
-                let mut result = tell(transport.as_ref(), &node, call.clone(), &keys).await;
-                if matches!(result, Err(NodeFault::Unreachable(_))) {
-                    result = tell(transport.as_ref(), &node, call, &keys).await;
-                }
-                result.err().map(|fault| NodeError { node: node.number, url: node.url.as_str().into(), fault })
-            });
+            running.spawn(async move { (tell_again(transport.as_ref(), &node, call, &keys).await, node) });
         }
-        let mut failed: Vec<NodeError> = running.join_all().await.into_iter().flatten().collect();
+        let (mut failed, mut done) = (Vec::new(), 0);
+        let mut deadline = None;
+        while !running.is_empty() {
+            if done >= enough && deadline.is_none() {
+                deadline = Some(tokio::time::Instant::now() + GRACE);
+            }
+            let heard = match deadline {
+                Some(deadline) => tokio::time::timeout_at(deadline, running.join_next()).await,
+                None => Ok(running.join_next().await),
+            };
+            let Ok(Some(heard)) = heard else { break };
+            let Ok((result, node)) = heard else { continue };
+            unheard.retain(|other| other.number != node.number);
+            match result {
+                Ok(()) => done += 1,
+                Err(fault) => failed.push(node_error(&node, fault)),
+            }
+        }
+        failed.extend(unheard.iter().map(|node| node_error(node, NodeFault::Timeout)));
         failed.sort_by_key(|error| error.node);
         failed
+    }
+}
+
+/// How many nodes must hold keys of this threshold.
+fn enough(quorum: Quorum, threshold: Threshold, nodes: usize) -> Result<Enough, RegisterError> {
+    match quorum {
+        Quorum::All => Ok(Enough { nodes, of: nodes }),
+        Quorum::Nodes(quorum) if quorum >= threshold.needed() && usize::from(quorum) <= nodes => {
+            Ok(Enough { nodes: usize::from(quorum), of: nodes })
+        }
+        Quorum::Nodes(quorum) => Err(RegisterError::Quorum { quorum, needed: threshold.needed(), nodes }),
+    }
+}
+
+pub(super) fn node_error(node: &Node, fault: NodeFault) -> NodeError {
+    NodeError { node: node.number, url: node.url.as_str().into(), fault }
+}
+
+pub(super) fn keys_call(path: &str, keys: &[KeyId]) -> Call {
+    post(path, &KeysRequest { keys: keys.iter().copied().map(KeyText).collect() })
+}
+
+/// A call that is repeated once after a broken connection.
+pub(super) async fn tell_again(
+    transport: &impl Transport,
+    node: &Node,
+    call: Call,
+    keys: &[KeyId],
+) -> Result<(), NodeFault> {
+    match tell(transport, node, call.clone(), keys).await {
+        Err(NodeFault::Unreachable(_)) => tell(transport, node, call, keys).await,
+        done => done,
     }
 }
 
@@ -215,7 +354,7 @@ async fn tell(transport: &impl Transport, node: &Node, call: Call, keys: &[KeyId
     }
 }
 
-fn post(path: &str, request: &impl serde::Serialize) -> Call {
+pub(super) fn post(path: &str, request: &impl serde::Serialize) -> Call {
     // These bodies are plain lists and strings: writing them cannot fail.
     Call { path: path.into(), body: Some(Bytes::from(serde_json::to_vec(request).unwrap_or_default())) }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use eds_core::ids::KeyId;
 
 use super::{Options, Part};
-use crate::{Error, catalog::Catalog, config::Config, journey::Nodes, keystore::NodeFault};
+use crate::{Error, catalog::Catalog, config::Config, journey::Nodes};
 
 /// The arguments of `eds key rm`.
 #[derive(Args, Debug)]
@@ -33,11 +33,17 @@ impl Rm {
         let all = nodes.directory().nodes.len();
         let mut failed = nodes.unregister(&[key]);
         // Deleted before, perhaps by a call of this command that did not reach all nodes: that is what was asked for.
-        failed.retain(|error| !matches!(&error.fault, NodeFault::Refused(problem) if problem.word() == "key-deleted"));
-        if failed.is_empty() {
-            eprintln!("key {key} is deleted on all {all} nodes");
+        failed.retain(|error| !error.fault.is("key-deleted"));
+        let (without, failed): (Vec<_>, Vec<_>) = failed.into_iter().partition(|error| error.fault.is("key-not-found"));
+        if failed.is_empty() && without.len() < all {
+            match without.len() {
+                0 => eprintln!("key {key} is deleted on all {all} nodes"),
+                count => eprintln!("key {key} is deleted on {} of {all} nodes, and {count} never had it", all - count),
+            }
             return Ok(());
         }
+        let mut failed: Vec<_> = failed.into_iter().chain(without).collect();
+        failed.sort_by_key(|error| error.node);
         Err(Error::NotDeletedEverywhere { key, nodes: failed })
     }
 }

@@ -12,9 +12,11 @@ use eds_core::{
 use super::{Options, resolve};
 use crate::{
     Error,
+    config::Config,
     journey::Nodes,
     keystore::{NodeFault, NodeView},
     output,
+    queue::{Contents, Queue, moment},
 };
 
 /// The arguments of `eds key status`.
@@ -38,7 +40,16 @@ impl Status {
         let config = options.load()?;
         let key = resolve(&self.id, &config.catalog)?;
         let nodes = Nodes::open(&config)?;
-        let views = nodes.key_status(key);
+        let mut views = nodes.key_status(key);
+        for entry in of_key(&config, key).entries {
+            let late = views.iter_mut().find(|view| view.node.number == entry.message.node);
+            if let Some(view) = late
+                && let Err(there) = &view.answer
+            {
+                let fault = NodeFault::Waiting { since: moment(entry.since), there: Box::new(there.clone()) };
+                view.answer = Err(fault);
+            }
+        }
         output::print(&describe(key, &views))?;
         verdict(key, views)
     }
@@ -48,11 +59,21 @@ impl Confirm {
     pub(super) fn run(self, options: &Options) -> Result<(), Error> {
         let config = options.load()?;
         let key = resolve(&self.id, &config.catalog)?;
-        match Nodes::open(&config)?.confirm(&[key]) {
+        let mut untold = Nodes::open(&config)?.confirm(&[key]);
+        // What waits for a node is confirmed there when it is delivered.
+        let waiting = of_key(&config, key).by_node();
+        untold.retain(|error| !(error.fault.is("key-not-found") && waiting.contains_key(&error.node)));
+        match untold {
             untold if untold.is_empty() => Ok(()),
             untold => Err(Error::NotEverywhere { key, nodes: untold }),
         }
     }
+}
+
+/// What waits of a key. A queue that cannot be used does not hide what the nodes say; the last line of the command tells.
+fn of_key(config: &Config, key: KeyId) -> Contents {
+    let queue = Queue::open_if_there(&config.state).ok().flatten();
+    queue.and_then(|queue| queue.of_key(key).ok()).unwrap_or_default()
 }
 
 fn describe(key: KeyId, views: &[NodeView<KeyInfo>]) -> String {

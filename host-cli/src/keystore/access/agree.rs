@@ -5,7 +5,10 @@
 //! one honest node holds it, and versions only rise. Nothing decides between two of the same version but the caller.
 
 use eds_core::{
-    api::access::{AccessList, MAX_VERSION_STEP},
+    api::{
+        KeyState,
+        access::{AccessList, MAX_VERSION_STEP},
+    },
     directory::{Directory, Node},
     ids::{KeyId, ShareIndex},
     manifest::Manifest,
@@ -23,6 +26,8 @@ pub struct Seen {
     pub digest: [u8; 32],
     /// The manifest.
     pub manifest: Box<Manifest>,
+    /// Where the key is in its life.
+    pub state: KeyState,
 }
 
 /// So many nodes, of all that hold a key.

@@ -11,7 +11,7 @@ use std::{
 use eds::{
     config::Config,
     journey::Nodes,
-    keystore::{NewKey, Prepared},
+    keystore::{NewKey, Prepared, Terms},
 };
 use eds_tests::{
     Outcome, Trouble,
@@ -87,5 +87,5 @@ fn register(clients: &[Nodes]) -> Outcome<(f64, f64)> {
 }
 
 fn prepare(client: &Nodes) -> Outcome<Vec<Prepared>> {
-    (0..EACH).map(|_| Ok(client.keystore().prepare(&[NewKey::random()], None)?)).collect()
+    (0..EACH).map(|_| Ok(client.keystore().prepare(&[NewKey::random()], Terms::default())?)).collect()
 }

@@ -91,7 +91,7 @@ fn views(manifest: &Manifest, lists: &[Option<AccessList>]) -> Vec<NodeView<Seen
         answer: match list {
             Some(list) => {
                 let manifest = Box::new(manifest.clone());
-                Ok(Seen { digest: list.digest(), list: list.clone(), manifest })
+                Ok(Seen { digest: list.digest(), list: list.clone(), manifest, state: KeyState::Active })
             }
             None => Err(NodeFault::Timeout),
         },

@@ -1,0 +1,412 @@
+//! Registrations that reach a node late: what is kept for a node that was away, and how it is delivered.
+//!
+//! A [`Message`] is what the node was sent in vain. It is sealed to the node, bound to its registrant and complete: manifests,
+//! shares and registration id, so that the node verifies it on its own, and delivering it again is the same registration.
+//!
+//! Much may have changed when it is delivered, so nothing is sent before the other nodes were asked. Their access list, which
+//! max(m, floor) of them must hold identically, goes with the message: the node never comes up with an older, wider one.
+//! What was deleted is not brought back. When the node has confirmed, the lists are compared once more, for a change that
+//! came in between; whoever made it was told that this node is missing.
+
+use std::collections::BTreeMap;
+
+use eds_core::{
+    api::{KeyState, RegisterRequest, access::AccessList},
+    directory::{Directory, Node},
+    ids::{ClusterId, KeyId, NodeId, ShareIndex},
+    manifest::{Manifest, Point},
+};
+
+use super::{
+    Keystore, NodeError, NodeFault, NodeView, Transport,
+    access::{
+        AccessError,
+        agree::{Seen, agree, plan},
+    },
+    error::Faults,
+    register::{keys_call, node_error, post, tell_again},
+    transport::Call,
+};
+use crate::error::Kind;
+
+/// How many messages are delivered on what the nodes were asked once.
+pub const ROUND: usize = 50;
+
+/// What one node is to be sent to hold its shares of some keys.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Message {
+    /// The number of the node.
+    pub node: ShareIndex,
+    /// The id of the node, which the seal names.
+    pub node_id: NodeId,
+    /// The key that the shares are sealed to.
+    pub transport_key: Point,
+    /// Who registers: nobody else can deliver it.
+    pub registrant: [u8; 32],
+    /// What is sent, without access lists.
+    pub request: RegisterRequest,
+    manifests: Vec<Manifest>,
+}
+
+impl Message {
+    /// A message of these parts.
+    ///
+    /// # Errors
+    /// When a manifest cannot be read, or there is none.
+    pub fn new(
+        node: ShareIndex,
+        node_id: NodeId,
+        transport_key: Point,
+        registrant: [u8; 32],
+        request: RegisterRequest,
+    ) -> Result<Self, eds_core::Error> {
+        let manifests: Vec<Manifest> =
+            request.manifests.iter().map(|bytes| Manifest::decode(&bytes.0)).collect::<Result<_, _>>()?;
+        if manifests.is_empty() {
+            return Err(eds_core::Error::Truncated);
+        }
+        Ok(Self { node, node_id, transport_key, registrant, request, manifests })
+    }
+
+    /// The keys whose shares are in it, in order.
+    pub fn keys(&self) -> Vec<KeyId> {
+        self.manifests.iter().map(|manifest| manifest.key).collect()
+    }
+
+    /// The manifests of these keys, in order.
+    pub fn manifests(&self) -> &[Manifest] {
+        &self.manifests
+    }
+
+    /// The call that delivers it, with the access list of each key; none for new keys.
+    pub(super) fn call(&self, access: Vec<Option<AccessList>>) -> Call {
+        post("/v1/register", &RegisterRequest { access, ..self.request.clone() })
+    }
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub enum Fate {
+    /// The node holds its shares, confirmed; with what is to be told about nodes whose access lists differ.
+    Delivered(Vec<NodeError>),
+    /// Its keys were deleted meanwhile.
+    Deleted,
+    /// Its registration was cut off before anybody was told of it; what it left on the nodes was taken back.
+    TakenBack,
+    /// It stays.
+    Stays(Obstacle),
+}
+
+/// Why a message was not delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// The node did not take it.
+    #[error("{0}")]
+    Node(NodeError),
+    /// The other nodes do not say clearly who may use the key.
+    #[error("the other key servers must first say who may use the key: {0}")]
+    AccessList(AccessError),
+    /// Some nodes say that the key is deleted, and others do not.
+    #[error(
+        "key {key} is deleted, says node {}, and other nodes do not say so: `eds key rm {key}` finishes that",
+        list(nodes)
+    )]
+    HalfDeleted {
+        /// The key.
+        key: KeyId,
+        /// Who says so.
+        nodes: Vec<ShareIndex>,
+    },
+    /// The registration was cut off, and it cannot be told yet whether it counts.
+    #[error("its registration was interrupted, and not enough key servers answer to tell whether it counts")]
+    CutOff,
+    /// The nodes hold another manifest than the one that was registered.
+    #[error("key {key}: the other nodes hold another manifest than this registration made")]
+    OtherManifest {
+        /// The key.
+        key: KeyId,
+    },
+    /// A registration in another cluster.
+    #[error("it is for cluster {cluster}, and this client has pinned another")]
+    OtherCluster {
+        /// The cluster.
+        cluster: ClusterId,
+    },
+    /// The node is not in the directory, or takes no new shares.
+    #[error("node {node} takes no shares any more, by version {version} of the cluster directory")]
+    NodeRetired {
+        /// The node.
+        node: ShareIndex,
+        /// The version of the directory.
+        version: u64,
+    },
+    /// The node has another id or another key.
+    #[error(
+        "node {node} has another key since it was sealed, by version {version} of the cluster directory: nobody can open it any more"
+    )]
+    NodeReplaced {
+        /// The node.
+        node: ShareIndex,
+        /// The version of the directory.
+        version: u64,
+    },
+    /// The cluster asks for a higher threshold now.
+    #[error("{needed} shares open its keys, and the cluster asks for at least {floor} now")]
+    BelowFloor {
+        /// The threshold.
+        needed: u8,
+        /// The floor.
+        floor: u8,
+    },
+    /// Somebody else registered it.
+    #[error(
+        "somebody else registered it, or you under another name or authority: nobody but its registrant can deliver it"
+    )]
+    OtherRegistrant,
+}
+
+impl Obstacle {
+    /// Whether waiting cannot help: nobody will ever take this message, or not from this caller.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Node(error) => !error.fault.may_pass() && error.fault.kind() != Kind::Denied,
+            Self::AccessList(_) | Self::HalfDeleted { .. } | Self::CutOff => false,
+            _ => true,
+        }
+    }
+
+    /// For the exit code.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Node(error) if error.fault.may_pass() || error.fault.kind() == Kind::Denied => error.fault.kind(),
+            Self::AccessList(error) => error.kind(),
+            Self::HalfDeleted { .. } | Self::CutOff => Kind::Unavailable,
+            Self::OtherRegistrant => Kind::Denied,
+            Self::OtherManifest { .. } => Kind::Damaged,
+            _ => Kind::Conflict,
+        }
+    }
+}
+
+/// A message and whether its registration was acknowledged to somebody.
+pub struct Kept<'a> {
+    /// The message.
+    pub message: &'a Message,
+    /// Whether its registration counts, whatever the nodes say.
+    pub acknowledged: bool,
+}
+
+/// Nodes that could not be reached: they are not tried for every message.
+pub type Away = BTreeMap<ShareIndex, NodeFault>;
+
+/// What the nodes say of one key.
+enum Life {
+    /// In use, with this list; and the nodes that were not told that it is confirmed.
+    InUse(Box<AccessList>, Vec<Node>),
+    Deleted,
+    NeverConfirmed,
+}
+
+impl<T: Transport> Keystore<T> {
+    /// Delivers messages, at most [`ROUND`]; says what became of each, in order. Doing it again does no harm.
+    pub async fn deliver(&self, kept: &[Kept<'_>], away: &mut Away) -> Vec<Fate> {
+        let mut keys: Vec<KeyId> = kept.iter().flat_map(|kept| kept.message.keys()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let views = self.access_of_all(&keys).await;
+        let views: BTreeMap<KeyId, Vec<NodeView<Seen>>> = keys.into_iter().zip(views).collect();
+        let mut fates = Vec::with_capacity(kept.len());
+        for kept in kept {
+            fates.push(match self.deliver_one(kept, &views, away).await {
+                Ok(fate) => fate,
+                Err(obstacle) => Fate::Stays(obstacle),
+            });
+        }
+        self.compare(kept, &mut fates).await;
+        fates
+    }
+
+    /// Why a message can never be delivered, as far as that is known without asking anybody.
+    pub fn undeliverable(&self, message: &Message) -> Option<Obstacle> {
+        addressee(self.directory(), &self.registrant, message).err()
+    }
+
+    async fn deliver_one(
+        &self,
+        kept: &Kept<'_>,
+        views: &BTreeMap<KeyId, Vec<NodeView<Seen>>>,
+        away: &mut Away,
+    ) -> Result<Fate, Obstacle> {
+        let message = kept.message;
+        let node = addressee(self.directory(), &self.registrant, message)?;
+        let nothing = Vec::new();
+        let life = |manifest: &Manifest| {
+            let views = views.get(&manifest.key).unwrap_or(&nothing);
+            life(self.directory(), manifest, message.node, kept.acknowledged, views)
+        };
+        let lives: Vec<Life> = message.manifests.iter().map(life).collect::<Result<_, _>>()?;
+        if lives.iter().any(|life| matches!(life, Life::NeverConfirmed)) {
+            return self.take_back_all(message).await;
+        }
+        if lives.iter().all(|life| matches!(life, Life::Deleted)) {
+            return Ok(Fate::Deleted);
+        }
+        let failed = |fault| Obstacle::Node(node_error(node, fault));
+        if let Some(fault) = away.get(&node.number) {
+            return Err(failed(fault.clone()));
+        }
+        let (mut used, mut deleted) = (Vec::new(), Vec::new());
+        for (key, life) in message.keys().into_iter().zip(&lives) {
+            if matches!(life, Life::InUse(..)) { used.push(key) } else { deleted.push(key) }
+        }
+        let lists = lives.iter().map(|life| match life {
+            Life::InUse(list, _) => Some(list.as_ref().clone()),
+            Life::Deleted | Life::NeverConfirmed => None,
+        });
+        let registered = self.tell_one(node, message.call(lists.collect()), &message.keys()).await;
+        if let Err(fault) = registered {
+            if matches!(fault, NodeFault::Unreachable(_) | NodeFault::Timeout | NodeFault::Tls(_)) {
+                away.insert(node.number, fault.clone());
+            }
+            // One of its keys is deleted there already: it came before, and what it holds of the others is confirmed below.
+            if deleted.is_empty() || !fault.is("key-deleted") {
+                return Err(failed(fault));
+            }
+        }
+        if !deleted.is_empty() {
+            self.tell_one(node, keys_call("/v1/withdraw", &deleted), &deleted).await.map_err(failed)?;
+        }
+        self.tell_one(node, keys_call("/v1/confirm", &used), &used).await.map_err(failed)?;
+        let untold: Vec<Node> = lives.into_iter().flat_map(Life::untold).collect();
+        // Whom that does not reach now, `eds key confirm` does.
+        self.tell_each(&untold, "/v1/confirm", &used).await;
+        Ok(Fate::Delivered(Vec::new()))
+    }
+
+    async fn tell_one(&self, node: &Node, call: Call, keys: &[KeyId]) -> Result<(), NodeFault> {
+        tell_again(self.transport.as_ref(), node, call, keys).await
+    }
+
+    /// Takes back a registration that nobody was told of.
+    async fn take_back_all(&self, message: &Message) -> Result<Fate, Obstacle> {
+        let nodes: Vec<Node> = self.directory().nodes.iter().cloned().collect();
+        let mut failed = self.tell_each(&nodes, "/v1/withdraw", &message.keys()).await;
+        failed.retain(|error| error.node != message.node && !error.fault.is("key-not-found"));
+        if failed.is_empty() { Ok(Fate::TakenBack) } else { Err(Obstacle::CutOff) }
+    }
+
+    /// Compares the access lists after delivery, and brings the late node up to date where that is sure.
+    async fn compare(&self, kept: &[Kept<'_>], fates: &mut [Fate]) {
+        let delivered = kept.iter().zip(fates).filter_map(|(kept, fate)| match fate {
+            Fate::Delivered(differing) => Some((kept.message, differing)),
+            _ => None,
+        });
+        let delivered: Vec<_> = delivered.collect();
+        let keys: Vec<KeyId> = delivered.iter().flat_map(|(message, _)| message.keys()).collect();
+        if keys.is_empty() {
+            return;
+        }
+        let mut views = self.access_of_all(&keys).await.into_iter();
+        for (message, differing) in delivered {
+            for key in message.keys() {
+                let views = views.next().unwrap_or_default();
+                differing.extend(self.bring_up_to_date(key, message.node, &views).await);
+            }
+        }
+    }
+
+    async fn bring_up_to_date(&self, key: KeyId, late: ShareIndex, views: &[NodeView<Seen>]) -> Vec<NodeError> {
+        // What cannot be agreed on is not repaired in passing; `eds key sync` shows it.
+        let Ok(plan) = plan(self.directory(), key, views, None) else { return Vec::new() };
+        let Some((node, seen)) = plan.behind.into_iter().find(|(node, _)| node.number == late) else {
+            return Vec::new();
+        };
+        if plan.list.version != plan.agreed.list.version {
+            return vec![node_error(&node, NodeFault::OtherList)];
+        }
+        self.send(key, std::iter::once((node, seen)), &plan.list).await
+    }
+}
+
+impl Life {
+    fn untold(self) -> Vec<Node> {
+        match self {
+            Self::InUse(_, untold) => untold,
+            Self::Deleted | Self::NeverConfirmed => Vec::new(),
+        }
+    }
+}
+
+/// The node that a message is for, as the directory describes it now, if it can still open it.
+fn addressee<'a>(directory: &'a Directory, caller: &[u8; 32], message: &Message) -> Result<&'a Node, Obstacle> {
+    let (number, version) = (message.node, directory.version);
+    if let Some(other) = message.manifests.iter().find(|manifest| manifest.cluster != directory.cluster) {
+        return Err(Obstacle::OtherCluster { cluster: other.cluster });
+    }
+    let retired = Obstacle::NodeRetired { node: number, version };
+    let node = directory.node(number).filter(|node| node.active).ok_or(retired)?;
+    if node.id != message.node_id || node.transport_key != message.transport_key {
+        return Err(Obstacle::NodeReplaced { node: number, version });
+    }
+    let below = message.manifests.iter().find(|manifest| manifest.threshold.needed() < directory.floor);
+    if let Some(manifest) = below {
+        return Err(Obstacle::BelowFloor { needed: manifest.threshold.needed(), floor: directory.floor });
+    }
+    if message.registrant != *caller {
+        return Err(Obstacle::OtherRegistrant);
+    }
+    Ok(node)
+}
+
+/// What the other nodes say of a key. That it is deleted is believed when none of them contradicts: one that lies could
+/// else keep the share from a node that is needed. While some say so, nothing is sent.
+fn life(
+    directory: &Directory,
+    registered: &Manifest,
+    late: ShareIndex,
+    acknowledged: bool,
+    views: &[NodeView<Seen>],
+) -> Result<Life, Obstacle> {
+    let key = registered.key;
+    let is_other = |number| number != late && registered.share_digest(number).is_some();
+    let others = || views.iter().filter(|view| is_other(view.node.number));
+    let refused = |view: &NodeView<Seen>, word| view.answer.as_ref().is_err_and(|fault| fault.is(word));
+    let gone = |view: &NodeView<Seen>| refused(view, "key-deleted") || refused(view, "key-not-found");
+    let seen = |view: &NodeView<Seen>, state| view.answer.as_ref().is_ok_and(|seen| seen.state == state);
+
+    if !acknowledged && !others().any(|view| seen(view, KeyState::Active)) {
+        let sure = others().all(|view| seen(view, KeyState::Pending) || gone(view));
+        return if sure { Ok(Life::NeverConfirmed) } else { Err(Obstacle::CutOff) };
+    }
+    let deleted: Vec<ShareIndex> =
+        others().filter(|view| refused(view, "key-deleted")).map(|view| view.node.number).collect();
+    if !deleted.is_empty() {
+        return if others().all(gone) { Ok(Life::Deleted) } else { Err(Obstacle::HalfDeleted { key, nodes: deleted }) };
+    }
+    let manifests = || others().filter_map(|view| Some(view.answer.as_ref().ok()?.manifest.as_ref()));
+    let ours = manifests().filter(|manifest| *manifest == registered).count();
+    if ours < manifests().count() && ours < usize::from(registered.threshold.needed().max(directory.floor)) {
+        return Err(Obstacle::OtherManifest { key });
+    }
+    let agreed = agree(directory, key, views).map_err(|error| Obstacle::AccessList(without(error, late)))?;
+    let untold = others().filter(|view| seen(view, KeyState::Pending)).map(|view| view.node.clone());
+    Ok(Life::InUse(Box::new(agreed.list), untold.collect()))
+}
+
+/// An error about nodes without what the late node said: that it has no such key is known.
+fn without(error: AccessError, late: ShareIndex) -> AccessError {
+    match error {
+        AccessError::NoAgreement { key, agreeing, needed, faults: Faults(mut faults) } => {
+            faults.retain(|fault| fault.node != late || !fault.fault.is("key-not-found"));
+            AccessError::NoAgreement { key, agreeing, needed, faults: Faults(faults) }
+        }
+        other => other,
+    }
+}
+
+fn list(nodes: &[ShareIndex]) -> String {
+    nodes.iter().map(ShareIndex::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests;
