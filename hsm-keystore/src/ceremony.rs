@@ -22,7 +22,7 @@ use crate::{
     },
     identity::{Identity, IdentityError},
     node::{Clock, SystemClock},
-    store::{Origin, StoreError, sqlite::SqliteStore},
+    store::{self, Origin, StoreError},
 };
 
 /// A node that was made.
@@ -42,11 +42,11 @@ pub struct NewNode {
 pub enum CeremonyError {
     /// There is a node here already.
     #[error(
-        "{file} exists already, and nothing was changed\nhint: a node is made once; move its files away to make another"
+        "{what} exists already, and nothing was changed\nhint: a node is made once; move its files away to make another"
     )]
     Exists {
-        /// The file that exists.
-        file: PathBuf,
+        /// What exists: a file, or the tables in a database.
+        what: String,
     },
     /// The token.
     #[error(transparent)]
@@ -86,11 +86,14 @@ pub enum CeremonyError {
 /// [`CeremonyError`]; keys and files that were made before the error are taken back.
 pub fn make_node(config: &Config) -> Result<NewNode, CeremonyError> {
     let record = config.identity.with_extension("ceremony.json");
-    let files = [&config.identity, &config.store, &config.audit.path, &record];
+    let files = [&config.identity, &config.audit.path, &record];
     for file in files.into_iter().chain(&config.hsm.weaker_wrapped_keys) {
         if file.exists() {
-            return Err(CeremonyError::Exists { file: file.clone() });
+            return Err(CeremonyError::Exists { what: file.display().to_string() });
         }
+    }
+    if store::exists(&config.store)? {
+        return Err(CeremonyError::Exists { what: config.store.to_string() });
     }
     let node = NodeId::from_bytes(*random()?);
     let keys = pkcs11::create_keys(&config.hsm, node)?;
@@ -112,7 +115,7 @@ fn complete(config: &Config, node: NodeId, keys: &Ceremony, record: &Path) -> Re
         canary: make_canary(&hsm, identity.node)?,
         policy_canary: make_policy_canary(&hsm, identity.node)?.to_vec(),
     };
-    drop(SqliteStore::create(&config.store, &origin)?);
+    store::create(&config.store, &origin)?;
     // The identity file comes last: where it is, there is a whole node.
     let audit = Options::new(&config.audit.path, checkpoint::origin(&identity.node));
     let rest = Log::create(&audit)
@@ -124,7 +127,7 @@ fn complete(config: &Config, node: NodeId, keys: &Ceremony, record: &Path) -> Re
         })
         .and_then(|()| Ok(identity.create(&config.identity)?));
     if let Err(error) = rest {
-        let _ = fs::remove_file(&config.store);
+        store::discard(&config.store);
         let _ = fs::remove_dir_all(&config.audit.path);
         let _ = fs::remove_file(record);
         return Err(error);

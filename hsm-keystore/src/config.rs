@@ -8,6 +8,7 @@ mod authn;
 pub mod check;
 mod policy;
 mod reader;
+mod store;
 mod token;
 
 use std::{
@@ -21,6 +22,7 @@ use self::reader::{Reader, Section};
 pub use self::{
     authn::AuthnConfig,
     reader::{Fault, Named, Role},
+    store::{PostgresConfig, StoreConfig},
 };
 use crate::{
     hex,
@@ -49,7 +51,7 @@ pub struct Config {
     /// The token.
     pub hsm: HsmConfig,
     /// The database.
-    pub store: PathBuf,
+    pub store: StoreConfig,
     /// The file with the node's identity, which `eds-keystored init` writes.
     pub identity: PathBuf,
     /// The audit log.
@@ -210,8 +212,11 @@ fn whole(file: &Path, top: &Section<'_>) -> (Option<Config>, Option<[u8; 32]>) {
     let authn = top.section("authn", authn::read);
     let tls = top.section("tls", |section| tls(section, authn.ca_directory.is_some()));
     let hsm = top.section("hsm", |section| token::read(section));
-    let store = made_by_init(top, "store", "path", Role::Database);
-    let identity = made_by_init(top, "node", "identity", Role::Identity);
+    let store = top.section("store", store::read);
+    let identity = top.section("node", |section| {
+        needed(section, &["identity"]);
+        section.path("identity", Role::Identity)
+    });
     let audit = top.section("audit", |section| audit(file, section));
     let policy = top.section("policy", policy::read);
     let config = || {
@@ -260,13 +265,6 @@ fn audit(file: &Path, section: &Section<'_>) -> AuditConfig {
     let path = section.path("path", Role::AuditLog).unwrap_or_else(beside);
     let seconds = section.number("checkpoint_s", DEFAULT_CHECKPOINT.as_secs(), 1..=86_400, "give seconds; 60 is usual");
     AuditConfig { path, checkpoint: Duration::from_secs(seconds) }
-}
-
-fn made_by_init(top: &Section<'_>, section: &'static str, key: &'static str, role: Role) -> Option<PathBuf> {
-    top.section(section, |section| {
-        needed(section, &[key]);
-        section.path(key, role)
-    })
 }
 
 /// Notes missing keys, unless the whole section is missing, which is noted already.

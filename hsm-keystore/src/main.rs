@@ -249,7 +249,7 @@ fn init(config: &Config) -> Result<(), String> {
     let identity = &made.identity;
     text.push_str(&format!("public transport key: {}\n", hex::encode(&identity.transport_key.0)));
     text.push_str(&format!("public audit key: {}\n", hex::encode(&identity.audit_key.0)));
-    text.push_str(&format!("node {}: database {}\n", identity.node, config.store.display()));
+    text.push_str(&format!("node {}: database {}\n", identity.node, config.store));
     text.push_str(&format!("identity file for `eds cluster add`: {}\n", config.identity.display()));
     text.push_str(&format!("ceremony record: {}\n", made.record.display()));
     print(&text)
@@ -330,7 +330,7 @@ fn back_up(config: &Config, to: &Path) -> Result<(), String> {
 
 fn restore(config: &Config, from: &Path) -> Result<(), String> {
     let contents = recovery::restore(config, from).map_err(told)?;
-    print(&format!("database {} from {}: {}\n", config.store.display(), from.display(), described_backup(&contents)))?;
+    print(&format!("database {} from {}: {}\n", config.store, from.display(), described_backup(&contents)))?;
     eprintln!(
         "warning: what changed on this node after {} is lost: keys registered since are not here, access that was \
          revoked since is granted here again, keys deleted since are back. Before this node serves, see \

@@ -11,7 +11,7 @@ use crate::{
     hsm::{HsmError, pkcs11::Pkcs11Hsm, self_test::belongs},
     identity::{Identity, IdentityError},
     store::{
-        StoreError,
+        self, StoreError,
         backup::{self, Contents},
     },
 };
@@ -70,7 +70,7 @@ pub enum RestoreError {
 /// # Errors
 /// [`StoreError`]; there is no new file then.
 pub fn back_up(config: &Config, to: &Path) -> Result<Contents, StoreError> {
-    backup::of_sqlite(&config.store, to)
+    backup::back_up(&config.store, to)
 }
 
 /// Makes the node's database from a backup.
@@ -78,8 +78,8 @@ pub fn back_up(config: &Config, to: &Path) -> Result<Contents, StoreError> {
 /// # Errors
 /// [`RestoreError`]; nothing was changed then.
 pub fn restore(config: &Config, from: &Path) -> Result<Contents, RestoreError> {
-    if config.store.symlink_metadata().is_ok() {
-        return Err(RestoreError::Exists { database: config.store.display().to_string() });
+    if store::exists(&config.store)? {
+        return Err(RestoreError::Exists { database: config.store.to_string() });
     }
     let contents = backup::look(from)?;
     let identity = Identity::load(&config.identity)?;
@@ -98,6 +98,6 @@ pub fn restore(config: &Config, from: &Path) -> Result<Contents, RestoreError> {
             return Err(RestoreError::OtherToken { backup: from.display().to_string(), check: check.what, reason });
         }
     }
-    backup::to_sqlite(from, &config.store)?;
+    backup::restore(from, &config.store)?;
     Ok(contents)
 }

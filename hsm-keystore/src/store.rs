@@ -7,19 +7,22 @@
 //! The store decides nothing about permissions; it keeps the rules of a key's life (pending, active, tombstone), which
 //! must hold under concurrent calls.
 
+mod backend;
 pub mod backup;
 mod life;
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod sqlite;
 
-use std::{error::Error, path::Path, sync::Arc};
+use std::{error::Error, sync::Arc};
 
 use eds_core::{
     api::KeyState,
     ids::{Epoch, KeyId, NodeId},
 };
 
-use self::sqlite::SqliteStore;
+pub use self::backend::{create, discard, exists, open};
 
 /// The SHA-256 digest of a registrant, as `eds_core::registrant` computes it.
 pub type RegistrantDigest = [u8; 32];
@@ -283,20 +286,6 @@ impl StoreError {
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Database { may_pass: true, .. })
     }
-}
-
-/// Opens the store of a node. One of an older schema is migrated, after a copy of it was put beside it; `only_look` leaves
-/// it as it is.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn open(file: &Path, only_look: bool) -> Result<(Arc<dyn ShareStore>, String), StoreError> {
-    let store = if only_look { SqliteStore::open_as_it_is(file)? } else { SqliteStore::open(file)? };
-    let mut description = format!("{}, schema {}", file.display(), store.schema()?);
-    if store.schema()? < SCHEMA {
-        description += &format!("; `serve` makes a copy beside it and migrates it to {SCHEMA}");
-    }
-    Ok((Arc::new(store), description))
 }
 
 /// The schema version that this release writes.

@@ -33,7 +33,7 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 #[test]
 fn paths_are_relative_to_the_file_and_limits_have_defaults() {
     let config = parse(GOOD).expect("a good file");
-    assert_eq!(config.store, Path::new("/srv/eds/keys.db"));
+    assert_eq!(config.store, StoreConfig::Sqlite("/srv/eds/keys.db".into()));
     assert_eq!(config.tls.key, Path::new("/srv/eds/tls/node.key"));
     assert_eq!(config.tls.client_ca.as_deref(), Some(Path::new("/etc/eds/client-ca.pem")));
     assert_eq!(config.cluster.fingerprint[..4], [0x00, 0x11, 0x22, 0x33]);
@@ -71,6 +71,10 @@ fn every_error_names_its_line_and_has_a_hint() {
         ("pin_file = \"pin\"", "pin_file = \"pin\"\ngive_up_ms = 1", 16),
         ("pin_file = \"pin\"", "pin_file = \"pin\"\nsuite = \"aes-ecb\"", 16),
         ("pin_file = \"pin\"", "pin = \"1234\"", 15),
+        ("path = \"keys.db\"", "path = \"keys.db\"\npostgres = \"host=/run\"", 19),
+        ("path = \"keys.db\"", "path = \"keys.db\"\nconnections = 2", 17),
+        ("path = \"keys.db\"", "postgres = \"host=/run\"\nconnections = 0", 19),
+        ("[store]\npath = \"keys.db\"", "[store]", 17),
     ] {
         assert!(GOOD.contains(from), "{from} is not in the sample");
         let error = parse(&GOOD.replace(from, to)).expect_err(to);

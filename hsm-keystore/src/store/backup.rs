@@ -1,4 +1,4 @@
-//! Backups of a store: one SQLite file of the current schema, which is the database of one moment.
+//! Backups of a store: one SQLite file, which is the database of one moment, wherever the store itself is.
 //!
 //! A backup is made while the node serves, and appears under its name when it is whole, checked and on the disk. It holds
 //! shares wrapped by the node's KEK: without the token it opens nothing.
@@ -12,9 +12,12 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest, Sha256};
 
-use crate::store::{
-    Origin, StoreError,
-    sqlite::{copy, existing, failed, read_origin, schema, setup},
+use crate::{
+    config::StoreConfig,
+    store::{
+        Origin, StoreError,
+        sqlite::{copy, existing, failed, read_origin, schema, setup},
+    },
 };
 
 /// What is in a backup.
@@ -34,22 +37,36 @@ pub struct Contents {
     pub digest: [u8; 32],
 }
 
-/// Copies a SQLite store to a new file, while others use it.
+/// Writes the store, as it is at one moment, to a new file, while others use it.
 ///
 /// # Errors
 /// [`StoreError`]; there is no new file then.
-pub fn of_sqlite(store: &Path, to: &Path) -> Result<Contents, StoreError> {
-    schema::version(&existing(store)?).map_err(|reason| setup(store, reason))?;
-    copy::copy(store, to)?;
+pub fn back_up(config: &StoreConfig, to: &Path) -> Result<Contents, StoreError> {
+    match config {
+        StoreConfig::Sqlite(store) => {
+            schema::version(&existing(store)?).map_err(|reason| setup(store, reason))?;
+            copy::copy(store, to)?;
+        }
+        #[cfg(feature = "postgres")]
+        StoreConfig::Postgres(postgres) => super::postgres::copy::back_up(postgres, to)?,
+        #[cfg(not(feature = "postgres"))]
+        StoreConfig::Postgres(_) => return Err(super::backend::not_built(config)),
+    }
     look(to)
 }
 
-/// Puts the database of a backup where a SQLite store is to be, and nothing is yet.
+/// Makes a store from a backup, where there is none.
 ///
 /// # Errors
 /// [`StoreError`]; there is no store then.
-pub fn to_sqlite(from: &Path, store: &Path) -> Result<(), StoreError> {
-    copy::copy(from, store)
+pub fn restore(from: &Path, config: &StoreConfig) -> Result<(), StoreError> {
+    match config {
+        StoreConfig::Sqlite(store) => copy::copy(from, store),
+        #[cfg(feature = "postgres")]
+        StoreConfig::Postgres(postgres) => super::postgres::copy::restore(from, postgres),
+        #[cfg(not(feature = "postgres"))]
+        StoreConfig::Postgres(_) => Err(super::backend::not_built(config)),
+    }
 }
 
 /// Reads what is in a backup, after checking that it is whole and of a known schema. It is not changed.

@@ -7,7 +7,7 @@
 mod commit;
 pub(super) mod copy;
 pub(super) mod schema;
-mod statements;
+pub(super) mod statements;
 
 use std::{
     path::{Path, PathBuf},

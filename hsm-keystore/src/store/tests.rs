@@ -4,18 +4,18 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use super::{memory::MemoryStore, sqlite::SqliteStore, *};
 
-const ALICE: RegistrantDigest = [1; 32];
-const BOB: RegistrantDigest = [2; 32];
+pub(super) const ALICE: RegistrantDigest = [1; 32];
+pub(super) const BOB: RegistrantDigest = [2; 32];
 
-fn origin() -> Origin {
+pub(super) fn origin() -> Origin {
     Origin { node: NodeId::from_bytes([7; 16]), canary: vec![1, 2, 3], policy_canary: vec![4, 5] }
 }
 
-fn id(number: u8) -> KeyId {
+pub(super) fn id(number: u8) -> KeyId {
     KeyId::from_bytes([number; 16])
 }
 
-fn new_key(number: u8) -> NewKey {
+pub(super) fn new_key(number: u8) -> NewKey {
     NewKey {
         key: id(number),
         epoch: Epoch::new(0),
@@ -26,16 +26,16 @@ fn new_key(number: u8) -> NewKey {
     }
 }
 
-fn registration(registrant: RegistrantDigest, number: u8, content: u8) -> Registration {
+pub(super) fn registration(registrant: RegistrantDigest, number: u8, content: u8) -> Registration {
     Registration { registrant, id: [number; 16], content: [content; 32], at: 1_000 }
 }
 
-fn states(store: &dyn ShareStore, keys: &[u8]) -> Vec<Option<KeyState>> {
+pub(super) fn states(store: &dyn ShareStore, keys: &[u8]) -> Vec<Option<KeyState>> {
     let keys: Vec<_> = keys.iter().map(|number| id(*number)).collect();
     store.read(&keys).expect("reads").into_iter().map(|found| found.map(|key| key.state)).collect()
 }
 
-fn conforms(store: &dyn ShareStore) {
+pub(super) fn conforms(store: &dyn ShareStore) {
     use KeyState::{Active, Pending, Tombstone};
     store.ping().expect("answers");
     assert_eq!(store.origin().expect("reads"), origin());

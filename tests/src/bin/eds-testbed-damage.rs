@@ -8,7 +8,7 @@ use std::{path::Path, process::ExitCode};
 
 use eds_core::ids::KeyId;
 use eds_keystore::{
-    config::Config,
+    config::{Config, StoreConfig},
     hsm::{ToUnwrap, ToWrap},
     node::startup,
     store::{Changed, Replacement},
@@ -34,7 +34,8 @@ fn main() -> ExitCode {
 
 fn damage(config: &Path) -> Outcome<usize> {
     let config = Config::load(config)?;
-    let keys = keys(&config.store)?;
+    let StoreConfig::Sqlite(store) = &config.store else { give_up!("the keys are not in a SQLite file") };
+    let keys = keys(store)?;
     let Some(node) = startup::start(&config).node else {
         give_up!("the node would not start: try eds-keystored check")
     };

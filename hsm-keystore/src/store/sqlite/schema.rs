@@ -55,7 +55,7 @@ CREATE TABLE keys (
     "CREATE INDEX keys_by_kek ON keys (substr(record, 4, 16), id) WHERE record IS NOT NULL;",
 ];
 
-pub(super) fn create(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+pub(in crate::store) fn create(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     advance(transaction, 0)
 }

@@ -2,7 +2,8 @@
 //! their rows by an index, so that nothing in the cost of a call grows with the number of keys stored.
 
 pub(super) const ORIGIN: &str = "SELECT node, canary, policy_canary FROM origin";
-pub(super) const INSERT_ORIGIN: &str = "INSERT INTO origin (only, node, canary, policy_canary) VALUES (1, ?1, ?2, ?3)";
+pub(in crate::store) const INSERT_ORIGIN: &str =
+    "INSERT INTO origin (only, node, canary, policy_canary) VALUES (1, ?1, ?2, ?3)";
 pub(super) const PING: &str = "SELECT only FROM origin";
 
 pub(super) const REGISTRATION: &str = "SELECT content FROM registrations WHERE registrant = ?1 AND id = ?2";

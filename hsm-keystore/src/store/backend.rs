@@ -1,0 +1,81 @@
+//! The store that a configuration names: SQLite, or PostgreSQL where the program was built with it.
+
+use std::{fs, sync::Arc};
+
+use crate::{
+    config::StoreConfig,
+    store::{Origin, SCHEMA, ShareStore, StoreError, sqlite::SqliteStore},
+};
+
+#[cfg(feature = "postgres")]
+use crate::store::postgres::PostgresStore;
+
+/// Makes the store of a new node.
+///
+/// # Errors
+/// [`StoreError`], also when there is one.
+pub fn create(config: &StoreConfig, origin: &Origin) -> Result<(), StoreError> {
+    match config {
+        StoreConfig::Sqlite(file) => SqliteStore::create(file, origin).map(drop),
+        #[cfg(feature = "postgres")]
+        StoreConfig::Postgres(postgres) => PostgresStore::create(postgres, origin).map(drop),
+        #[cfg(not(feature = "postgres"))]
+        StoreConfig::Postgres(_) => Err(not_built(config)),
+    }
+}
+
+/// Whether there is a store.
+///
+/// # Errors
+/// [`StoreError`] when that cannot be known.
+pub fn exists(config: &StoreConfig) -> Result<bool, StoreError> {
+    match config {
+        StoreConfig::Sqlite(file) => Ok(file.symlink_metadata().is_ok()),
+        #[cfg(feature = "postgres")]
+        StoreConfig::Postgres(postgres) => PostgresStore::exists(postgres),
+        #[cfg(not(feature = "postgres"))]
+        StoreConfig::Postgres(_) => Err(not_built(config)),
+    }
+}
+
+/// Takes back a store that was just made, because the rest of the node could not be. Best effort.
+pub fn discard(config: &StoreConfig) {
+    match config {
+        StoreConfig::Sqlite(file) => drop(fs::remove_file(file)),
+        #[cfg(feature = "postgres")]
+        StoreConfig::Postgres(postgres) => drop(PostgresStore::remove(postgres)),
+        #[cfg(not(feature = "postgres"))]
+        StoreConfig::Postgres(_) => {}
+    }
+}
+
+/// Opens the store of a node, and says what it is. One of an older schema is migrated; `only_look` leaves it as it is.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn open(config: &StoreConfig, only_look: bool) -> Result<(Arc<dyn ShareStore>, String), StoreError> {
+    let (store, schema): (Arc<dyn ShareStore>, u32) = match config {
+        StoreConfig::Sqlite(file) => {
+            let store = if only_look { SqliteStore::open_as_it_is(file)? } else { SqliteStore::open(file)? };
+            let schema = store.schema()?;
+            (Arc::new(store), schema)
+        }
+        #[cfg(feature = "postgres")]
+        StoreConfig::Postgres(postgres) => {
+            let open = if only_look { PostgresStore::open_as_it_is } else { PostgresStore::open };
+            let store = open(postgres)?;
+            let schema = store.schema()?;
+            (Arc::new(store), schema)
+        }
+        #[cfg(not(feature = "postgres"))]
+        StoreConfig::Postgres(_) => return Err(not_built(config)),
+    };
+    let later = if schema < SCHEMA { format!("; `serve` migrates it to {SCHEMA}") } else { String::new() };
+    Ok((store, format!("{config}, schema {schema}{later}")))
+}
+
+#[cfg(not(feature = "postgres"))]
+pub(super) fn not_built(config: &StoreConfig) -> StoreError {
+    let reason = "this eds-keystored was built without PostgreSQL; build it with --features postgres";
+    StoreError::Setup { database: config.to_string(), reason: reason.into() }
+}

@@ -1,0 +1,62 @@
+//! Every statement of the store, in one place, so that a test can ask PostgreSQL how it would run each of them: all find
+//! their rows by an index. A batch is one statement: its keys come as an array.
+
+pub(super) const ORIGIN: &str = "SELECT node, canary, policy_canary FROM origin";
+pub(super) const INSERT_ORIGIN: &str =
+    "INSERT INTO origin (only_one, node, canary, policy_canary) VALUES (1, $1, $2, $3)";
+
+pub(super) const REGISTRATION: &str = "SELECT content FROM registrations WHERE registrant = $1 AND id = $2";
+/// Waits for a transaction under way that inserts the same, and gives nothing if that was committed.
+pub(super) const INSERT_REGISTRATION: &str = "INSERT INTO registrations (registrant, id, content, at) \
+     VALUES ($1, $2, $3, $4) ON CONFLICT (registrant, id) DO NOTHING RETURNING number";
+/// As above. The arrays are in the order of ids, so that two of these wait for each other in one order.
+pub(super) const INSERT_KEYS: &str = "INSERT INTO keys (id, state, registration, registrant, changed, \
+     manifest_digest, epoch, manifest, record, access, access_mac) SELECT new.id, $1::bigint, $2::bigint, $3::bytea, \
+     $4::bigint, new.digest, new.epoch, new.manifest, new.record, new.access, new.mac \
+     FROM unnest($5::bytea[], $6::bytea[], $7::bigint[], $8::bytea[], $9::bytea[], $10::bytea[], $11::bytea[]) \
+     AS new (id, digest, epoch, manifest, record, access, mac) ON CONFLICT (id) DO NOTHING";
+
+pub(super) const READ: &str = "SELECT k.id, k.state, k.registrant, k.manifest_digest, k.epoch, k.manifest, k.record, \
+     k.access, k.access_mac FROM unnest($1::bytea[]) AS wanted (id) JOIN keys AS k ON k.id = wanted.id";
+pub(super) const PAGE: &str = "SELECT id, state, registrant, access, access_mac FROM keys WHERE id > $1 \
+     ORDER BY id LIMIT $2";
+pub(super) const STATES: &str = "SELECT k.id, k.state, k.registration FROM unnest($1::bytea[]) AS wanted (id) \
+     JOIN keys AS k ON k.id = wanted.id";
+/// Keeps other transactions from changing these keys until this one ends.
+pub(super) const LOCK: &str = "SELECT k.id, k.state, k.registrant, k.access, k.access_mac, k.record \
+     FROM unnest($1::bytea[]) AS wanted (id) JOIN keys AS k ON k.id = wanted.id ORDER BY k.id FOR UPDATE OF k";
+
+pub(super) const SET_STATE: &str = "UPDATE keys SET state = $2, changed = $3 WHERE id = ANY ($1::bytea[])";
+pub(super) const SET_ACCESS: &str = "UPDATE keys AS k SET access = new.access, access_mac = new.mac, changed = $4 \
+     FROM unnest($1::bytea[], $2::bytea[], $3::bytea[]) AS new (id, access, mac) WHERE k.id = new.id";
+pub(super) const SET_RECORD: &str = "UPDATE keys AS k SET epoch = new.epoch, manifest = new.manifest, \
+     manifest_digest = new.digest, record = new.record, changed = $6 \
+     FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bytea[], $5::bytea[]) \
+     AS new (id, epoch, manifest, digest, record) WHERE k.id = new.id";
+pub(super) const BURY: &str = "UPDATE keys SET state = $2, changed = $3, epoch = NULL, manifest = NULL, \
+     record = NULL, access = NULL, access_mac = NULL WHERE id = ANY ($1::bytea[])";
+
+pub(super) const WRAPPED_BY: &str = "SELECT id FROM keys WHERE record IS NOT NULL \
+     AND substring(record FROM 4 FOR 16) = $1 AND id > $2 ORDER BY id LIMIT $3";
+pub(super) const COUNT_WRAPPED_BY: &str =
+    "SELECT count(*) FROM keys WHERE record IS NOT NULL AND substring(record FROM 4 FOR 16) = $1";
+
+/// All of the above.
+#[cfg(test)]
+pub(super) const ALL: [&str; 15] = [
+    ORIGIN,
+    INSERT_ORIGIN,
+    REGISTRATION,
+    INSERT_REGISTRATION,
+    INSERT_KEYS,
+    READ,
+    PAGE,
+    STATES,
+    LOCK,
+    SET_STATE,
+    SET_ACCESS,
+    SET_RECORD,
+    BURY,
+    WRAPPED_BY,
+    COUNT_WRAPPED_BY,
+];

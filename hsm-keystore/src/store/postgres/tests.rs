@@ -1,0 +1,258 @@
+//! The store on a PostgreSQL server of its own, which each test starts and ends.
+
+mod server;
+
+use std::{fs, os::unix::fs::PermissionsExt, sync::Barrier};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+use self::server::Server;
+use super::*;
+use crate::{
+    config::StoreConfig,
+    store::{
+        backup,
+        sqlite::SqliteStore,
+        tests::{ALICE, BOB, conforms, id, new_key, origin, registration, states},
+    },
+};
+
+#[test]
+fn postgres_conforms() {
+    let server = Server::start();
+    let config = server.database("one");
+    assert!(!PostgresStore::exists(&config).expect("answers"));
+    let store = PostgresStore::create(&config, &origin()).expect("made");
+    conforms(&store);
+    assert!(PostgresStore::exists(&config).expect("answers"));
+    assert!(PostgresStore::create(&config, &origin()).is_err(), "existing tables were made anew");
+
+    // A connection that the server cut while it was idle costs nobody an error.
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'eds-keystored'";
+    assert!(!server.client("one").query(cut, &[]).expect("answers").is_empty());
+    assert!(store.register(&registration(ALICE, 90, 90), &[new_key(90)]).is_ok());
+    drop(server);
+    let error = store.ping().expect_err("the server is gone");
+    assert!(error.may_pass(), "{error:?}");
+}
+
+/// What two pools do is what two processes of one node do.
+#[test]
+fn of_changes_by_several_processes_one_wins() {
+    let server = Server::start();
+    let config = server.database("shared");
+    let stores =
+        [PostgresStore::create(&config, &origin()).expect("made"), PostgresStore::open(&config).expect("opens")];
+    let race = |work: &(dyn Fn(u8, &PostgresStore) -> bool + Sync)| -> usize {
+        let start = Barrier::new(6);
+        thread::scope(|scope| {
+            let racer = |racer: u8| {
+                let (start, store) = (&start, &stores[usize::from(racer % 2)]);
+                scope.spawn(move || {
+                    start.wait();
+                    work(racer, store)
+                })
+            };
+            let racers: Vec<_> = (0..6).map(racer).collect();
+            racers.into_iter().map(|racer| racer.join().expect("no panic")).filter(|won| *won).count()
+        })
+    };
+    for round in 0..10u8 {
+        // The same keys in both orders, so that a careless store waits for itself in a circle.
+        let (one, two) = (new_key(100 + 2 * round), new_key(101 + 2 * round));
+        let keys = [[one.clone(), two.clone()], [two, one.clone()]];
+        let register = |racer: u8, store: &PostgresStore| {
+            let registration = registration(BOB, 10 * round + racer, racer);
+            let answer = store.register(&registration, &keys[usize::from(racer % 2)]).expect("answers");
+            assert!(matches!(answer, Registered::Stored | Registered::KeyExists(_)), "{answer:?}");
+            answer == Registered::Stored
+        };
+        assert_eq!(race(&register), 1);
+        let change = |racer: u8, store: &PostgresStore| {
+            let new = StoredAccess { list: vec![racer], mac: vec![racer] };
+            let change = AccessChange { key: one.key, seen: one.access.clone(), new };
+            store.change_access(&[change], 1).expect("answers") == [Changed::Done(KeyState::Pending)]
+        };
+        assert_eq!(race(&change), 1);
+        // The same registration at once: each is told that it is stored, and it is stored once.
+        let again = |_: u8, store: &PostgresStore| {
+            let key = new_key(200 + round);
+            let answer = store.register(&registration(ALICE, round, round), &[key]).expect("answers");
+            matches!(answer, Registered::Stored | Registered::Before(_))
+        };
+        assert_eq!(race(&again), 6);
+    }
+}
+
+#[test]
+fn no_statement_reads_a_table_from_end_to_end() {
+    let server = Server::start();
+    let config = server.database("plans");
+    drop(PostgresStore::create(&config, &origin()).expect("made"));
+    let (_, manager) = manager(&config).expect("a good configuration");
+    let mut session = manager.connect().expect("connects");
+    let mut plan = |sql: &str| -> Vec<String> {
+        session.client.batch_execute(&format!("PREPARE asked AS {sql}")).expect(sql);
+        let parameters = (1..).take_while(|number| sql.contains(&format!("${number}"))).count();
+        let unknown = vec!["NULL"; parameters].join(", ");
+        let call = if parameters == 0 { "asked".to_owned() } else { format!("asked({unknown})") };
+        let rows = session.client.query(&format!("EXPLAIN (COSTS off) EXECUTE {call}"), &[]).expect(sql);
+        session.client.batch_execute("DEALLOCATE asked").expect(sql);
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    let reads_all = |line: &&String| line.contains("Seq Scan") || (line.contains("Index") && line.contains("Full"));
+    for sql in statements::ALL {
+        let lines = plan(sql);
+        // The table `origin` has one row.
+        let read: Vec<_> = lines.iter().filter(reads_all).filter(|line| !line.contains("Seq Scan on origin")).collect();
+        assert!(read.is_empty(), "{sql}\n{lines:#?}");
+        let indexed =
+            lines.iter().any(|line| line.contains("Index Cond")) || !sql.contains("keys") || sql.contains("INSERT");
+        assert!(indexed, "{sql}\n{lines:#?}");
+    }
+    let whole = plan("SELECT id FROM keys WHERE changed = 1");
+    assert!(whole.iter().any(|line| reads_all(&line)), "the test looks for other words: {whole:?}");
+}
+
+#[test]
+fn older_tables_are_migrated_and_newer_or_careless_servers_are_refused() {
+    let server = Server::start();
+    let config = server.database("old");
+    let mut client = server.client("old");
+    client.batch_execute(&format!("CREATE SCHEMA eds; SET search_path = eds; {}", schema::STEPS[0])).expect("made");
+    let Origin { node, canary, policy_canary } = origin();
+    client.execute(statements::INSERT_ORIGIN, &[&node.as_bytes().as_slice(), &canary, &policy_canary]).expect("made");
+    assert_eq!(PostgresStore::open_as_it_is(&config).expect("opens").schema().expect("reads"), 1);
+    // A step that fails leaves everything as it was.
+    client.batch_execute("CREATE TABLE keys_by_kek ()").expect("made");
+    assert!(PostgresStore::open(&config).is_err());
+    assert_eq!(PostgresStore::open_as_it_is(&config).expect("opens").schema().expect("reads"), 1);
+    client.batch_execute("DROP TABLE keys_by_kek").expect("dropped");
+    let store = PostgresStore::open(&config).expect("migrated");
+    assert_eq!((store.schema().expect("reads"), store.origin().expect("reads")), (crate::store::SCHEMA, origin()));
+
+    client.batch_execute("UPDATE schema_version SET version = 1000").expect("changed");
+    let newer = PostgresStore::open(&config).err().expect("newer").to_string();
+    assert!(newer.contains("version 1000") && newer.contains("use the release"), "{newer}");
+    let empty = PostgresStore::open(&server.database("empty")).err().expect("empty").to_string();
+    assert!(empty.contains("eds-keystored init"), "{empty}");
+
+    let config = server.database("careless");
+    drop(PostgresStore::create(&config, &origin()).expect("made"));
+    client.batch_execute("ALTER SYSTEM SET full_page_writes = off").expect("set");
+    client.batch_execute("SELECT pg_reload_conf()").expect("set");
+    let mut told = None;
+    // The server reads its configuration when it gets to it.
+    for _ in 0..10_000 {
+        told = PostgresStore::open(&config).err().map(|error| error.to_string());
+        if told.is_some() {
+            break;
+        }
+    }
+    assert!(told.as_ref().is_some_and(|told| told.contains("full_page_writes = on")), "{told:?}");
+}
+
+#[test]
+fn a_backup_goes_from_either_store_to_either() {
+    let server = Server::start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = StoreConfig::Postgres(server.database("source"));
+    let StoreConfig::Postgres(postgres) = &config else { return };
+    let store = PostgresStore::create(postgres, &origin()).expect("made");
+    store.register(&registration(ALICE, 1, 1), &[new_key(1), new_key(2), new_key(3)]).expect("stores");
+    store.confirm(&[id(2)], &ALICE, 2).expect("answers");
+    store.withdraw(&[id(3)], &ALICE, 3).expect("answers");
+    let all = [id(1), id(2), id(3)];
+    let whole = store.read(&all).expect("reads");
+
+    let file = directory.path().join("backup");
+    let contents = backup::back_up(&config, &file).expect("written");
+    assert_eq!((contents.keys, contents.registrations, contents.origin), (3, 1, origin()));
+    assert!(backup::back_up(&config, &file).is_err(), "a backup was overwritten");
+    assert!(backup::restore(&file, &config).is_err(), "a database was overwritten");
+
+    let sqlite = StoreConfig::Sqlite(directory.path().join("keys.db"));
+    backup::restore(&file, &sqlite).expect("restored");
+    let StoreConfig::Sqlite(restored) = &sqlite else { return };
+    assert_eq!(SqliteStore::open(restored).expect("opens").read(&all).expect("reads"), whole);
+
+    let back = directory.path().join("back");
+    backup::back_up(&sqlite, &back).expect("written");
+    let other = server.database("other");
+    backup::restore(&back, &StoreConfig::Postgres(other.clone())).expect("restored");
+    let store = PostgresStore::open(&other).expect("opens");
+    assert_eq!((store.read(&all).expect("reads"), store.origin().expect("reads")), (whole, origin()));
+    // Numbers of registrations go on where they were.
+    assert_eq!(store.register(&registration(ALICE, 2, 2), &[new_key(4)]).expect("stores"), Registered::Stored);
+    let again = store.register(&registration(ALICE, 1, 1), &[new_key(1)]).expect("answers");
+    assert_eq!(again, Registered::Before(vec![KeyState::Pending]));
+    assert_eq!(states(&store, &[4]), [Some(KeyState::Pending)]);
+
+    // The columns of a backup are those of the tables.
+    let raw = rusqlite::Connection::open(restored).expect("opens");
+    for (table, columns) in copy::TABLES {
+        let mut info = raw.prepare(&format!("SELECT name FROM pragma_table_info('{table}')")).expect("prepared");
+        let names: Vec<String> =
+            info.query_map([], |row| row.get(0)).expect("reads").collect::<Result<_, _>>().expect("reads");
+        assert_eq!(names, columns.iter().map(|(name, _)| *name).collect::<Vec<_>>(), "{table}");
+    }
+}
+
+#[test]
+fn a_server_beyond_the_machine_is_reached_by_verified_tls_or_not_at_all() {
+    let authority = |name: &str| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().expect("made")).expect("made")
+    };
+    let (ours, other) = (authority("ours"), authority("other"));
+    let key = KeyPair::generate().expect("made");
+    let server =
+        CertificateParams::new(["localhost".to_owned()]).expect("a name").signed_by(&key, &ours).expect("made");
+    let server = Server::start_with(|data| {
+        fs::write(data.join("server.crt"), server.pem()).expect("written");
+        fs::write(data.join("server.key"), key.serialize_pem()).expect("written");
+        fs::set_permissions(data.join("server.key"), fs::Permissions::from_mode(0o600)).expect("set");
+        fs::write(data.join("postgresql.auto.conf"), "ssl = on\n").expect("written");
+    });
+    server.client("postgres").batch_execute("ALTER ROLE eds PASSWORD 'elephant'").expect("set");
+    drop(server.database("far"));
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        fs::write(directory.path().join(name), text).expect("written");
+        Some(directory.path().join(name))
+    };
+    let far = |host: &str, tls_ca, password_file| PostgresConfig {
+        connection: format!("host={host} port={} user=eds dbname=far", server.port),
+        password_file,
+        tls_ca,
+        connections: 2,
+    };
+    let (ca, wrong_ca) = (file("ca.pem", &ours.pem()), file("wrong.pem", &other.pem()));
+    let password = file("password", "elephant\n");
+    let good = far("localhost", ca.clone(), password.clone());
+    drop(PostgresStore::create(&good, &origin()).expect("made"));
+    let mut client = server.client("postgres");
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                     WHERE application_name = 'eds-keystored' AND version <> 'TLSv1.3'";
+    let store = PostgresStore::open(&good).expect("opens");
+    store.ping().expect("answers");
+    assert_eq!(client.query_one(encrypted, &[]).expect("answers").get::<_, i64>(0), 0, "a session is not on TLS 1.3");
+
+    let refused = |config: &PostgresConfig, words: &str| {
+        let error = PostgresStore::open(config).err().expect("refused");
+        let told = crate::hsm::self_test::described(&error);
+        assert!(told.contains(words), "{told}");
+        assert!(!told.contains("elephant"), "{told}");
+    };
+    refused(&far("localhost", wrong_ca, password.clone()), "certificate");
+    // The certificate is for a name, and this is another.
+    refused(&far("127.0.0.1", ca.clone(), password.clone()), "certificate");
+    refused(&far("localhost", None, password.clone()), "store.tls_ca");
+    refused(&far("localhost", file("empty.pem", ""), password), "certificate");
+    let mut loose = far("localhost", ca, None);
+    loose.connection += " password=elephant";
+    assert!(PostgresStore::open(&loose).err().expect("refused").to_string().contains("store.password_file"));
+}
