@@ -8,10 +8,7 @@ use std::{
 use eds_core::ids::NodeId;
 
 use crate::{
-    audit::{
-        checkpoint,
-        log::{Log, Options},
-    },
+    audit::log::{Log, Options},
     config::Config,
     hsm::{
         HsmError, command,
@@ -48,6 +45,18 @@ pub enum CeremonyError {
         /// What exists: a file, or the tables in a database.
         what: String,
     },
+    /// There is an audit log already.
+    #[error("the audit log in {} exists already, and nothing was changed", directory.display())]
+    LogExists {
+        /// Its directory.
+        directory: PathBuf,
+    },
+    /// A further process without a name would write a log that looks forked.
+    #[error(
+        "audit.process: missing\nhint: `init` made the log of the first process; give this one a name of its own, such as \
+         process = \"b\""
+    )]
+    NoProcess,
     /// The token.
     #[error(transparent)]
     Hsm(#[from] HsmError),
@@ -106,6 +115,28 @@ pub fn make_node(config: &Config) -> Result<NewNode, CeremonyError> {
     }
 }
 
+/// Makes the audit log of a further process of a node that exists, and returns its origin.
+///
+/// # Errors
+/// [`CeremonyError`], also when there is no such node, or there is a log already.
+pub fn make_log(config: &Config) -> Result<String, CeremonyError> {
+    if config.audit.process.is_none() {
+        return Err(CeremonyError::NoProcess);
+    }
+    let identity = Identity::load(&config.identity)?;
+    store::open(&config.store, true)?;
+    if config.audit.path.exists() {
+        return Err(CeremonyError::LogExists { directory: config.audit.path.clone() });
+    }
+    create_log(config, &identity.node)?;
+    Ok(config.audit.origin(&identity.node))
+}
+
+fn create_log(config: &Config, node: &NodeId) -> Result<(), CeremonyError> {
+    Log::create(&Options::new(&config.audit.path, config.audit.origin(node)))
+        .map_err(|source| CeremonyError::Audit { directory: config.audit.path.clone(), source })
+}
+
 fn complete(config: &Config, node: NodeId, keys: &Ceremony, record: &Path) -> Result<Identity, CeremonyError> {
     keys.keep_wrapped(&config.hsm)?;
     let hsm = Pkcs11Hsm::open(&config.hsm)?;
@@ -117,9 +148,7 @@ fn complete(config: &Config, node: NodeId, keys: &Ceremony, record: &Path) -> Re
     };
     store::create(&config.store, &origin)?;
     // The identity file comes last: where it is, there is a whole node.
-    let audit = Options::new(&config.audit.path, checkpoint::origin(&identity.node));
-    let rest = Log::create(&audit)
-        .map_err(|source| CeremonyError::Audit { directory: config.audit.path.clone(), source })
+    let rest = create_log(config, &identity.node)
         .and_then(|()| {
             let now = SystemClock.now_milliseconds();
             command::write_record(record, &config.hsm, keys, &identity, now)

@@ -18,6 +18,8 @@ use std::{
     time::Duration,
 };
 
+use eds_core::ids::NodeId;
+
 use self::reader::{Reader, Section};
 pub use self::{
     authn::AuthnConfig,
@@ -25,6 +27,7 @@ pub use self::{
     store::{PostgresConfig, StoreConfig},
 };
 use crate::{
+    audit::checkpoint,
     hex,
     hsm::{Suite, pin::PinSource},
     policy::node::NodePolicy,
@@ -69,6 +72,15 @@ pub struct AuditConfig {
     pub path: PathBuf,
     /// How often its head is signed, while there is something new.
     pub checkpoint: Duration,
+    /// The name of this process in the origin of its log, where several processes serve one node.
+    pub process: Option<String>,
+}
+
+impl AuditConfig {
+    /// The origin of the log that this process writes.
+    pub fn origin(&self, node: &NodeId) -> String {
+        checkpoint::origin_of_process(node, self.process.as_deref())
+    }
 }
 
 /// How often the head of the audit log is signed when the file does not say.
@@ -264,7 +276,16 @@ fn audit(file: &Path, section: &Section<'_>) -> AuditConfig {
     let beside = || file.parent().map_or_else(|| "audit".into(), |folder| folder.join("audit"));
     let path = section.path("path", Role::AuditLog).unwrap_or_else(beside);
     let seconds = section.number("checkpoint_s", DEFAULT_CHECKPOINT.as_secs(), 1..=86_400, "give seconds; 60 is usual");
-    AuditConfig { path, checkpoint: Duration::from_secs(seconds) }
+    let process = section.text("process").and_then(|name| {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if (1..=32).contains(&name.value.len()) && name.value.bytes().all(allowed) {
+            return Some(name.value.to_owned());
+        }
+        let message = "audit.process: not 1 to 32 lower-case letters, digits and hyphens".to_owned();
+        section.fault(name.span, message, "a short name of this process, such as \"b\"; the first process needs none");
+        None
+    });
+    AuditConfig { path, checkpoint: Duration::from_secs(seconds), process }
 }
 
 /// Notes missing keys, unless the whole section is missing, which is noted already.

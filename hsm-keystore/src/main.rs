@@ -142,6 +142,12 @@ enum HsmCommand {
 
 #[derive(Subcommand)]
 enum AuditCommand {
+    /// Makes the log of a further process of a node that exists: several processes may serve one node on PostgreSQL.
+    Create {
+        /// The configuration file of that process.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Finds any entry that was changed, dropped, reordered or forked, and names the first. Exit status 1 when there is
     /// one.
     Verify {
@@ -302,6 +308,10 @@ fn report(checks: &[Check]) -> Result<(), String> {
 
 fn audit(command: &AuditCommand) -> Result<(), String> {
     match command {
+        AuditCommand::Create { config } => {
+            let origin = ceremony::make_log(&load(config)?).map_err(told)?;
+            print(&format!("log {origin}\n"))
+        }
         AuditCommand::Verify { config, checkpoints, copies, key } => {
             let evidence = Evidence { checkpoints: checkpoints.clone(), copies: copies.clone(), key: key.clone() };
             let (text, good) = verify_log(&load(config)?, &evidence)?;

@@ -11,7 +11,6 @@ mod backend;
 pub mod backup;
 mod life;
 pub mod memory;
-#[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod sqlite;
 

@@ -15,6 +15,7 @@ pub mod issuer;
 pub mod node;
 pub mod pki;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod relay;
 pub mod sample;

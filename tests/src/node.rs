@@ -270,6 +270,14 @@ impl Node {
         self.port
     }
 
+    /// Runs `eds-keystored SECTION COMMAND --config …` for this node.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn command_of(&self, words: &[&str]) -> Outcome<user::Run> {
+        user::run(self.program()?.args(words).arg("--config").arg(self.config()))
+    }
+
     /// The node's database.
     pub fn database(&self) -> PathBuf {
         self.folder.join("store.sqlite")
@@ -314,6 +322,42 @@ impl Node {
     /// The process id, while it runs.
     pub fn process_id(&self) -> Option<u32> {
         self.process.as_ref().map(Process::id)
+    }
+
+    /// Moves the node's keys from its SQLite file to a PostgreSQL database, by way of a backup. It must not run.
+    ///
+    /// # Errors
+    /// When a step fails, with what the program said.
+    pub fn move_to_postgres(&self, connection: &str) -> Outcome {
+        let backup = self.folder.join("moving");
+        self.command("backup", ["--to".as_ref(), backup.as_os_str()])?.success()?;
+        let settings = fs::read_to_string(self.config())?;
+        let store = format!("postgres = {connection:?}");
+        fs::write(self.config(), settings.replace("path = \"store.sqlite\"", &store))?;
+        self.command("restore", ["--from".as_ref(), backup.as_os_str()])?.success()?;
+        Ok(())
+    }
+
+    /// A further process of this node: the same token, database and identity, a port and an audit log of its own. It is
+    /// not started.
+    ///
+    /// # Errors
+    /// When a step fails, with what the program said.
+    pub fn second_process(&self) -> Outcome<Self> {
+        let folder = self.folder.with_extension("b");
+        fs::create_dir_all(&folder)?;
+        let port = ports::free()?;
+        for name in ["tls.crt", "tls.key", "node.json", "softhsm2.conf", "pin"] {
+            // A copy has the mode of the file.
+            fs::copy(self.folder.join(name), folder.join(name)).during(name)?;
+        }
+        let settings = fs::read_to_string(self.config())?;
+        let listen = format!("127.0.0.1:{}", self.port);
+        let settings = settings.replace(&listen, &format!("127.0.0.1:{port}")) + "\n[audit]\nprocess = \"b\"\n";
+        let node = Self { number: self.number, folder, port, relay: None, process: None, daemon: None };
+        fs::write(node.config(), settings)?;
+        node.command_of(&["audit", "create"])?.success()?;
+        Ok(node)
     }
 
     /// The label of its token.

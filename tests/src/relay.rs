@@ -7,7 +7,7 @@ use std::{
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU16, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,6 +18,7 @@ use crate::Outcome;
 #[derive(Clone, Debug)]
 pub struct Relay {
     port: u16,
+    target: Arc<AtomicU16>,
     delay: Arc<AtomicU64>,
 }
 
@@ -28,11 +29,12 @@ impl Relay {
     /// When no port can be opened.
     pub fn start(target: u16) -> Outcome<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, crate::ports::free()?))?;
-        let relay = Self { port: listener.local_addr()?.port(), delay: Arc::default() };
-        let delay = Arc::clone(&relay.delay);
+        let target = Arc::new(AtomicU16::new(target));
+        let relay = Self { port: listener.local_addr()?.port(), target, delay: Arc::default() };
+        let (target, delay) = (Arc::clone(&relay.target), Arc::clone(&relay.delay));
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let _ = forward(&client, target, &delay);
+                let _ = forward(&client, target.load(Ordering::Relaxed), &delay);
             }
         });
         Ok(relay)
@@ -41,6 +43,11 @@ impl Relay {
     /// The port to connect to.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Forwards new connections to another port from now on, as a load balancer does.
+    pub fn redirect(&self, target: u16) {
+        self.target.store(target, Ordering::Relaxed);
     }
 
     /// Holds every piece of an answer back for this long, from now on.

@@ -35,6 +35,15 @@ pub fn origin(node: &eds_core::ids::NodeId) -> String {
     format!("eds/{node}")
 }
 
+/// The origin of the log of one process of several that serve a node: `eds/<node id>/<process>`. Each writes a log of its
+/// own; under one name they would look like a log that was forked.
+pub fn origin_of_process(node: &eds_core::ids::NodeId, process: Option<&str>) -> String {
+    match process {
+        None => origin(node),
+        Some(process) => format!("{}/{process}", origin(node)),
+    }
+}
+
 /// A private ECDSA P-256 key that signs checkpoints, such as one in the token.
 pub trait Signer: Send + Sync {
     /// The public half.

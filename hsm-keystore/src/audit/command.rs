@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    checkpoint::{self, Verifier},
+    checkpoint::Verifier,
     export::{
         sender::{Close, Cursor, Delivered, Receiver, client_config, deliver},
         syslog::Header,
@@ -50,7 +50,7 @@ fn verifier(config: &Config, key: Option<&str>) -> Result<Verifier, String> {
         Some(key) => Verifier::from_vkey(key).ok_or_else(|| "--key: not a verifier key of type 0x02 over P-256".into()),
         None => {
             let identity = Identity::load(&config.identity).map_err(|error| described(&error))?;
-            Verifier::new(&checkpoint::origin(&identity.node), &identity.audit_key)
+            Verifier::new(&config.audit.origin(&identity.node), &identity.audit_key)
                 .ok_or_else(|| format!("{}: the audit key is no point of P-256", config.identity.display()))
         }
     }
@@ -116,7 +116,7 @@ pub fn export_log(config: &Config, export: &Export) -> Result<u64, String> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
     let header = Header { host, process: std::process::id() };
     let mut cursor = Cursor::load(&export.cursor).map_err(|error| described(&error))?;
-    let origin = checkpoint::origin(&identity.node);
+    let origin = config.audit.origin(&identity.node);
     let mut total = 0;
     loop {
         match deliver(&config.audit.path, &origin, &receiver, &header, &mut cursor) {

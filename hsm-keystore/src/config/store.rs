@@ -45,7 +45,8 @@ impl fmt::Display for PostgresConfig {
 }
 
 /// What names a database, for hints.
-const ONE: &str = "give path = \"keys.db\" for a SQLite file, or postgres = \"host=/run/postgresql dbname=eds user=eds\"";
+const ONE: &str =
+    "give path = \"keys.db\" for a SQLite file, or postgres = \"host=/run/postgresql dbname=eds user=eds\"";
 
 /// Reads the section.
 pub(super) fn read(section: &Section<'_>) -> Option<StoreConfig> {
@@ -62,7 +63,11 @@ pub(super) fn read(section: &Section<'_>) -> Option<StoreConfig> {
         }
         (Some(path), None) => {
             for key in ["password_file", "tls_ca", "connections"].into_iter().filter(|key| section.has(key)) {
-                section.fault(section.span(), format!("store.{key}: is for PostgreSQL, and path names a SQLite file"), ONE);
+                section.fault(
+                    section.span(),
+                    format!("store.{key}: is for PostgreSQL, and path names a SQLite file"),
+                    ONE,
+                );
             }
             Some(StoreConfig::Sqlite(path))
         }

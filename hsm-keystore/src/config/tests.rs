@@ -62,6 +62,7 @@ fn every_error_names_its_line_and_has_a_hint() {
         ("certificate = \"tls/node.pem\"", "certificate = 8", 8),
         ("listen = \"127.0.0.1:7443\"", "listen = 127.0.0.1:7443", 1),
         ("[node]", "[authn]\nclock_skew_s = -1\n\n[node]", 21),
+        ("[node]", "[audit]\nprocess = \"a/b\"\n\n[node]", 21),
         ("token = \"eds-node-1\"", "token = \"\"", 14),
         ("token = \"eds-node-1\"", "", 12),
         ("token = \"eds-node-1\"", "uri = \"pkcs11:token=a?pin-value=1\"", 14),

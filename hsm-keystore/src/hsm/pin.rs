@@ -78,12 +78,12 @@ impl fmt::Display for PinSource {
     }
 }
 
-/// A PIN file that is not used.
+/// A file with a PIN or password that is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// The file cannot be read.
     #[error(
-        "PIN file {file}: cannot be read\nhint: put the token's user PIN in it, owned by the user of the server, mode 0600"
+        "secret file {file}: cannot be read\nhint: put the PIN or password in it, owned by the user of the server, mode 0600"
     )]
     Unreadable {
         /// The file.
@@ -104,8 +104,8 @@ pub enum PinError {
     /// Nobody can be asked.
     #[error("the PIN cannot be asked for at a terminal")]
     Terminal(#[source] io::Error),
-    /// Others could read the PIN.
-    #[error("PIN file {file}: mode {mode:04o} lets others read it\nhint: chmod 600 {file}")]
+    /// Others could read the secret.
+    #[error("secret file {file}: mode {mode:04o} lets others read it\nhint: chmod 600 {file}")]
     Mode {
         /// The file.
         file: PathBuf,
@@ -114,7 +114,7 @@ pub enum PinError {
     },
     /// The file belongs to somebody else.
     #[error(
-        "PIN file {file}: belongs to user {owner}, not to user {user} who runs the server, nor to root\nhint: chown {user} {file}"
+        "secret file {file}: belongs to user {owner}, not to user {user} who runs the server, nor to root\nhint: chown {user} {file}"
     )]
     Owner {
         /// The file.
@@ -124,8 +124,10 @@ pub enum PinError {
         /// The user of this process.
         user: u32,
     },
-    /// Not a PIN.
-    #[error("PIN file {file}: is empty, longer than 256 bytes or not text\nhint: it holds the PIN and nothing else")]
+    /// Not one line of text.
+    #[error(
+        "secret file {file}: is empty, longer than 256 bytes or not text\nhint: it holds the PIN or password and nothing else"
+    )]
     Malformed {
         /// The file.
         file: PathBuf,
@@ -141,6 +143,14 @@ pub fn read(file: &Path) -> Result<AuthPin, PinError> {
 }
 
 fn read_with(file: &Path, denied: u32) -> Result<AuthPin, PinError> {
+    read_secret(file, denied).map(|mut pin| AuthPin::from(std::mem::take(&mut *pin)))
+}
+
+/// Reads a secret that stands alone in a file, of this user or root, whose mode has none of the bits `denied`.
+///
+/// # Errors
+/// [`PinError`]; the secret is in none of them.
+pub(crate) fn read_secret(file: &Path, denied: u32) -> Result<Zeroizing<String>, PinError> {
     let unreadable = |source| PinError::Unreadable { file: file.to_owned(), source };
     let opened = File::open(file).map_err(unreadable)?;
     // The opened file is looked at, not the name: what is checked is what is read.
@@ -162,7 +172,7 @@ fn read_with(file: &Path, denied: u32) -> Result<AuthPin, PinError> {
     if pin.is_empty() || pin.len() > 256 || pin.contains(['\n', '\r', '\0']) {
         return Err(malformed());
     }
-    Ok(AuthPin::from(pin.to_owned()))
+    Ok(Zeroizing::new(pin.to_owned()))
 }
 
 /// Asks the person at the terminal, without showing what is typed.

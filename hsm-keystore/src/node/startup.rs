@@ -7,11 +7,7 @@ use std::{fs, path::Path, sync::Arc};
 use eds_core::directory::{self, Directory};
 
 use crate::{
-    audit::{
-        Log, OpenError,
-        checkpoint::{self, Verifier},
-        log::Options,
-    },
+    audit::{Log, OpenError, checkpoint::Verifier, log::Options},
     config::Config,
     hex,
     hsm::{
@@ -101,7 +97,7 @@ fn assemble(config: &Config, checks: &mut Vec<Check>, pin_refused: &mut bool, be
 
 /// Opens and checks the audit log.
 fn audit(config: &Config, identity: &Identity, checks: &mut Vec<Check>, beside_server: bool) -> Option<Log> {
-    let mut options = Options::new(&config.audit.path, checkpoint::origin(&identity.node));
+    let mut options = Options::new(&config.audit.path, config.audit.origin(&identity.node));
     options.verifier = Verifier::new(&options.origin, &identity.audit_key);
     let opened = Log::open(&options, SystemClock.now_milliseconds());
     let outcome = match &opened {

@@ -1,14 +1,11 @@
-//! The store that a configuration names: SQLite, or PostgreSQL where the program was built with it.
+//! The store that a configuration names: SQLite or PostgreSQL.
 
 use std::{fs, sync::Arc};
 
 use crate::{
     config::StoreConfig,
-    store::{Origin, SCHEMA, ShareStore, StoreError, sqlite::SqliteStore},
+    store::{Origin, SCHEMA, ShareStore, StoreError, postgres::PostgresStore, sqlite::SqliteStore},
 };
-
-#[cfg(feature = "postgres")]
-use crate::store::postgres::PostgresStore;
 
 /// Makes the store of a new node.
 ///
@@ -17,10 +14,7 @@ use crate::store::postgres::PostgresStore;
 pub fn create(config: &StoreConfig, origin: &Origin) -> Result<(), StoreError> {
     match config {
         StoreConfig::Sqlite(file) => SqliteStore::create(file, origin).map(drop),
-        #[cfg(feature = "postgres")]
         StoreConfig::Postgres(postgres) => PostgresStore::create(postgres, origin).map(drop),
-        #[cfg(not(feature = "postgres"))]
-        StoreConfig::Postgres(_) => Err(not_built(config)),
     }
 }
 
@@ -31,10 +25,7 @@ pub fn create(config: &StoreConfig, origin: &Origin) -> Result<(), StoreError> {
 pub fn exists(config: &StoreConfig) -> Result<bool, StoreError> {
     match config {
         StoreConfig::Sqlite(file) => Ok(file.symlink_metadata().is_ok()),
-        #[cfg(feature = "postgres")]
         StoreConfig::Postgres(postgres) => PostgresStore::exists(postgres),
-        #[cfg(not(feature = "postgres"))]
-        StoreConfig::Postgres(_) => Err(not_built(config)),
     }
 }
 
@@ -42,10 +33,7 @@ pub fn exists(config: &StoreConfig) -> Result<bool, StoreError> {
 pub fn discard(config: &StoreConfig) {
     match config {
         StoreConfig::Sqlite(file) => drop(fs::remove_file(file)),
-        #[cfg(feature = "postgres")]
         StoreConfig::Postgres(postgres) => drop(PostgresStore::remove(postgres)),
-        #[cfg(not(feature = "postgres"))]
-        StoreConfig::Postgres(_) => {}
     }
 }
 
@@ -60,22 +48,13 @@ pub fn open(config: &StoreConfig, only_look: bool) -> Result<(Arc<dyn ShareStore
             let schema = store.schema()?;
             (Arc::new(store), schema)
         }
-        #[cfg(feature = "postgres")]
         StoreConfig::Postgres(postgres) => {
             let open = if only_look { PostgresStore::open_as_it_is } else { PostgresStore::open };
             let store = open(postgres)?;
             let schema = store.schema()?;
             (Arc::new(store), schema)
         }
-        #[cfg(not(feature = "postgres"))]
-        StoreConfig::Postgres(_) => return Err(not_built(config)),
     };
     let later = if schema < SCHEMA { format!("; `serve` migrates it to {SCHEMA}") } else { String::new() };
     Ok((store, format!("{config}, schema {schema}{later}")))
-}
-
-#[cfg(not(feature = "postgres"))]
-pub(super) fn not_built(config: &StoreConfig) -> StoreError {
-    let reason = "this eds-keystored was built without PostgreSQL; build it with --features postgres";
-    StoreError::Setup { database: config.to_string(), reason: reason.into() }
 }

@@ -47,10 +47,7 @@ pub fn back_up(config: &StoreConfig, to: &Path) -> Result<Contents, StoreError> 
             schema::version(&existing(store)?).map_err(|reason| setup(store, reason))?;
             copy::copy(store, to)?;
         }
-        #[cfg(feature = "postgres")]
         StoreConfig::Postgres(postgres) => super::postgres::copy::back_up(postgres, to)?,
-        #[cfg(not(feature = "postgres"))]
-        StoreConfig::Postgres(_) => return Err(super::backend::not_built(config)),
     }
     look(to)
 }
@@ -62,10 +59,7 @@ pub fn back_up(config: &StoreConfig, to: &Path) -> Result<Contents, StoreError> 
 pub fn restore(from: &Path, config: &StoreConfig) -> Result<(), StoreError> {
     match config {
         StoreConfig::Sqlite(store) => copy::copy(from, store),
-        #[cfg(feature = "postgres")]
         StoreConfig::Postgres(postgres) => super::postgres::copy::restore(from, postgres),
-        #[cfg(not(feature = "postgres"))]
-        StoreConfig::Postgres(_) => Err(super::backend::not_built(config)),
     }
 }
 

@@ -44,8 +44,8 @@ use crate::{
     },
 };
 
-/// How often a transaction is tried that PostgreSQL ended for its own reasons, or whose connection was gone.
-const TRIES: usize = 5;
+/// How often a transaction is tried that PostgreSQL ended for its own reasons.
+const TRIES: u32 = 5;
 
 /// The tables of a node in one PostgreSQL database.
 pub struct PostgresStore {
@@ -189,7 +189,9 @@ impl PostgresStore {
             });
             match ended {
                 Ok(result) => return Ok(result),
-                Err(error) if tries < TRIES && (never_begun || was_undone(&error)) => {}
+                // After a restart of the server all idle connections are cut.
+                Err(_) if never_begun && tries < TRIES + pool.max_size() => {}
+                Err(error) if was_undone(&error) && tries < TRIES => {}
                 Err(error) => return Err(failed(&self.name, error)),
             }
         }

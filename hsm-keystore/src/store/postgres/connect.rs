@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -23,9 +23,11 @@ use rustls::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
-use zeroize::Zeroizing;
 
-use crate::config::PostgresConfig;
+use crate::{
+    config::PostgresConfig,
+    hsm::{pin::read_secret, self_test::described},
+};
 
 /// How long a connection may take, and a caller may wait for one.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,12 +35,13 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// What holds for every session.
 ///
 /// - A commit is on the server's disk, and on its standby's where the server is set so, before it is answered.
+/// - A statement sees what was committed before it, also after it waited for a lock.
 /// - Rows are found by index: a plan made for few rows must not be kept for many.
 /// - Nothing waits for ever: not for a lock, not for a statement, not in an open transaction.
 const SESSION: &str = "
 SELECT set_config('synchronous_commit',
     CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false);
-SET search_path = eds;
+SET search_path = eds; SET default_transaction_isolation = 'read committed';
 SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;
 SET plan_cache_mode = force_generic_plan;
 SET statement_timeout = '30s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '30s';
@@ -66,9 +69,10 @@ impl Manager {
             return Err("store.postgres: holds a password; put it into a file of its own, store.password_file".into());
         }
         if let Some(file) = &given.password_file {
-            let text = fs::read_to_string(file).map(Zeroizing::new);
-            let text = text.map_err(|error| format!("store.password_file: {}: {error}", file.display()))?;
-            config.password(text.trim_end_matches(['\r', '\n']));
+            // A credential of systemd is readable for the service's group.
+            let password =
+                read_secret(file, 0o037).map_err(|error| format!("store.password_file: {}", described(&error)))?;
+            config.password(password.as_str());
         }
         config.application_name("eds-keystored").connect_timeout(PATIENCE).tcp_user_timeout(PATIENCE);
         let local = config.get_hostaddrs().is_empty()

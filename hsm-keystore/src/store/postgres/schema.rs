@@ -63,9 +63,9 @@ pub(super) fn create(transaction: &mut Transaction<'_>) -> Result<bool, postgres
     Ok(true)
 }
 
-/// Removes the tables.
+/// Removes the tables, and nothing else that may be in the schema.
 pub(super) fn remove(client: &mut Client) -> Result<(), postgres::Error> {
-    client.batch_execute("DROP SCHEMA eds CASCADE")
+    client.batch_execute("DROP TABLE schema_version, origin, keys, registrations")
 }
 
 fn advance(transaction: &mut Transaction<'_>, from: u32) -> Result<(), postgres::Error> {

@@ -1,8 +1,10 @@
 //! The store on a PostgreSQL server of its own, which each test starts and ends.
 
+#[expect(unreachable_pub, reason = "the bench shares this file, and there it is public")]
+#[path = "../../../../tests/src/postgres.rs"]
 mod server;
 
-use std::{fs, os::unix::fs::PermissionsExt, sync::Barrier};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, sync::Barrier};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
@@ -17,10 +19,34 @@ use crate::{
     },
 };
 
+/// A server for one test.
+fn start() -> Server {
+    start_with(|_| Ok(()))
+}
+
+fn start_with(prepare: impl FnOnce(&Path) -> std::io::Result<()>) -> Server {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr()).expect("a free port").port();
+    Server::start(port, prepare).expect("PostgreSQL starts")
+}
+
+fn configured(connection: String) -> PostgresConfig {
+    PostgresConfig { connection, password_file: None, tls_ca: None, connections: 4 }
+}
+
+/// A new database in it.
+fn database(server: &Server, name: &str) -> PostgresConfig {
+    configured(server.make_database(name).expect("made"))
+}
+
+/// A connection without any of the store's settings.
+fn client(server: &Server, database: &str) -> postgres::Client {
+    postgres::Client::connect(&server.connection(database), postgres::NoTls).expect("connects")
+}
+
 #[test]
 fn postgres_conforms() {
-    let server = Server::start();
-    let config = server.database("one");
+    let server = start();
+    let config = database(&server, "one");
     assert!(!PostgresStore::exists(&config).expect("answers"));
     let store = PostgresStore::create(&config, &origin()).expect("made");
     conforms(&store);
@@ -29,7 +55,7 @@ fn postgres_conforms() {
 
     // A connection that the server cut while it was idle costs nobody an error.
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'eds-keystored'";
-    assert!(!server.client("one").query(cut, &[]).expect("answers").is_empty());
+    assert!(!client(&server, "one").query(cut, &[]).expect("answers").is_empty());
     assert!(store.register(&registration(ALICE, 90, 90), &[new_key(90)]).is_ok());
     drop(server);
     let error = store.ping().expect_err("the server is gone");
@@ -39,8 +65,8 @@ fn postgres_conforms() {
 /// What two pools do is what two processes of one node do.
 #[test]
 fn of_changes_by_several_processes_one_wins() {
-    let server = Server::start();
-    let config = server.database("shared");
+    let server = start();
+    let config = database(&server, "shared");
     let stores =
         [PostgresStore::create(&config, &origin()).expect("made"), PostgresStore::open(&config).expect("opens")];
     let race = |work: &(dyn Fn(u8, &PostgresStore) -> bool + Sync)| -> usize {
@@ -86,8 +112,8 @@ fn of_changes_by_several_processes_one_wins() {
 
 #[test]
 fn no_statement_reads_a_table_from_end_to_end() {
-    let server = Server::start();
-    let config = server.database("plans");
+    let server = start();
+    let config = database(&server, "plans");
     drop(PostgresStore::create(&config, &origin()).expect("made"));
     let (_, manager) = manager(&config).expect("a good configuration");
     let mut session = manager.connect().expect("connects");
@@ -116,9 +142,9 @@ fn no_statement_reads_a_table_from_end_to_end() {
 
 #[test]
 fn older_tables_are_migrated_and_newer_or_careless_servers_are_refused() {
-    let server = Server::start();
-    let config = server.database("old");
-    let mut client = server.client("old");
+    let server = start();
+    let config = database(&server, "old");
+    let mut client = client(&server, "old");
     client.batch_execute(&format!("CREATE SCHEMA eds; SET search_path = eds; {}", schema::STEPS[0])).expect("made");
     let Origin { node, canary, policy_canary } = origin();
     client.execute(statements::INSERT_ORIGIN, &[&node.as_bytes().as_slice(), &canary, &policy_canary]).expect("made");
@@ -134,10 +160,10 @@ fn older_tables_are_migrated_and_newer_or_careless_servers_are_refused() {
     client.batch_execute("UPDATE schema_version SET version = 1000").expect("changed");
     let newer = PostgresStore::open(&config).err().expect("newer").to_string();
     assert!(newer.contains("version 1000") && newer.contains("use the release"), "{newer}");
-    let empty = PostgresStore::open(&server.database("empty")).err().expect("empty").to_string();
+    let empty = PostgresStore::open(&database(&server, "empty")).err().expect("empty").to_string();
     assert!(empty.contains("eds-keystored init"), "{empty}");
 
-    let config = server.database("careless");
+    let config = database(&server, "careless");
     drop(PostgresStore::create(&config, &origin()).expect("made"));
     client.batch_execute("ALTER SYSTEM SET full_page_writes = off").expect("set");
     client.batch_execute("SELECT pg_reload_conf()").expect("set");
@@ -154,9 +180,9 @@ fn older_tables_are_migrated_and_newer_or_careless_servers_are_refused() {
 
 #[test]
 fn a_backup_goes_from_either_store_to_either() {
-    let server = Server::start();
+    let server = start();
     let directory = tempfile::tempdir().expect("a directory");
-    let config = StoreConfig::Postgres(server.database("source"));
+    let config = StoreConfig::Postgres(database(&server, "source"));
     let StoreConfig::Postgres(postgres) = &config else { return };
     let store = PostgresStore::create(postgres, &origin()).expect("made");
     store.register(&registration(ALICE, 1, 1), &[new_key(1), new_key(2), new_key(3)]).expect("stores");
@@ -178,7 +204,7 @@ fn a_backup_goes_from_either_store_to_either() {
 
     let back = directory.path().join("back");
     backup::back_up(&sqlite, &back).expect("written");
-    let other = server.database("other");
+    let other = database(&server, "other");
     backup::restore(&back, &StoreConfig::Postgres(other.clone())).expect("restored");
     let store = PostgresStore::open(&other).expect("opens");
     assert_eq!((store.read(&all).expect("reads"), store.origin().expect("reads")), (whole, origin()));
@@ -210,22 +236,23 @@ fn a_server_beyond_the_machine_is_reached_by_verified_tls_or_not_at_all() {
     let key = KeyPair::generate().expect("made");
     let server =
         CertificateParams::new(["localhost".to_owned()]).expect("a name").signed_by(&key, &ours).expect("made");
-    let server = Server::start_with(|data| {
-        fs::write(data.join("server.crt"), server.pem()).expect("written");
-        fs::write(data.join("server.key"), key.serialize_pem()).expect("written");
-        fs::set_permissions(data.join("server.key"), fs::Permissions::from_mode(0o600)).expect("set");
-        fs::write(data.join("postgresql.auto.conf"), "ssl = on\n").expect("written");
+    let server = start_with(|data| {
+        fs::write(data.join("server.crt"), server.pem())?;
+        fs::write(data.join("server.key"), key.serialize_pem())?;
+        fs::set_permissions(data.join("server.key"), fs::Permissions::from_mode(0o600))?;
+        fs::write(data.join("postgresql.auto.conf"), "ssl = on\n")
     });
-    server.client("postgres").batch_execute("ALTER ROLE eds PASSWORD 'elephant'").expect("set");
-    drop(server.database("far"));
+    client(&server, "postgres").batch_execute("ALTER ROLE eds PASSWORD 'elephant'").expect("set");
+    drop(database(&server, "far"));
 
     let directory = tempfile::tempdir().expect("a directory");
     let file = |name: &str, text: &str| {
         fs::write(directory.path().join(name), text).expect("written");
+        fs::set_permissions(directory.path().join(name), fs::Permissions::from_mode(0o640)).expect("set");
         Some(directory.path().join(name))
     };
     let far = |host: &str, tls_ca, password_file| PostgresConfig {
-        connection: format!("host={host} port={} user=eds dbname=far", server.port),
+        connection: format!("host={host} port={} user=eds dbname=far", server.port()),
         password_file,
         tls_ca,
         connections: 2,
@@ -234,7 +261,7 @@ fn a_server_beyond_the_machine_is_reached_by_verified_tls_or_not_at_all() {
     let password = file("password", "elephant\n");
     let good = far("localhost", ca.clone(), password.clone());
     drop(PostgresStore::create(&good, &origin()).expect("made"));
-    let mut client = server.client("postgres");
+    let mut client = client(&server, "postgres");
     let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
                      WHERE application_name = 'eds-keystored' AND version <> 'TLSv1.3'";
     let store = PostgresStore::open(&good).expect("opens");
@@ -252,6 +279,10 @@ fn a_server_beyond_the_machine_is_reached_by_verified_tls_or_not_at_all() {
     refused(&far("127.0.0.1", ca.clone(), password.clone()), "certificate");
     refused(&far("localhost", None, password.clone()), "store.tls_ca");
     refused(&far("localhost", file("empty.pem", ""), password), "certificate");
+    let open = directory.path().join("open");
+    fs::write(&open, "elephant").expect("written");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).expect("set");
+    refused(&far("localhost", ca.clone(), Some(open)), "lets others read it");
     let mut loose = far("localhost", ca, None);
     loose.connection += " password=elephant";
     assert!(PostgresStore::open(&loose).err().expect("refused").to_string().contains("store.password_file"));
