@@ -14,7 +14,11 @@ pub mod memory;
 pub mod postgres;
 pub mod sqlite;
 
-use std::{error::Error, sync::Arc};
+use std::{
+    error::Error,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use eds_core::{
     api::KeyState,
@@ -29,12 +33,74 @@ pub type RegistrantDigest = [u8; 32];
 /// The `CKA_ID` of a KEK.
 pub type KekId = [u8; 16];
 
+/// A KEK, as the database knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kek {
+    /// Its id.
+    pub id: KekId,
+    /// What it is for.
+    pub state: KekState,
+    /// How many uses were reserved: it encrypted so often at most.
+    pub uses: u64,
+    /// A record that opens with it alone.
+    pub canary: Vec<u8>,
+    /// Since when it is in this state, in seconds since 1970.
+    pub since: u64,
+}
+
+/// What a KEK is for. Nothing leads back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KekState {
+    /// It wraps new records. There is one.
+    Active,
+    /// It opens records that it wrapped before.
+    ReadOnly,
+    /// No record names it.
+    Retired,
+}
+
+impl KekState {
+    /// The state, in a word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::ReadOnly => "read-only",
+            Self::Retired => "retired",
+        }
+    }
+
+    const fn code(self) -> i64 {
+        match self {
+            Self::Active => 0,
+            Self::ReadOnly => 1,
+            Self::Retired => 2,
+        }
+    }
+
+    fn of_code(code: i64) -> Option<Self> {
+        [Self::Active, Self::ReadOnly, Self::Retired].into_iter().find(|state| state.code() == code)
+    }
+}
+
+/// What became of a change of KEKs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KekChanged {
+    /// It is as was asked.
+    Done,
+    /// The database knows no such KEK.
+    Missing,
+    /// It is in this state, from which it cannot go where was asked.
+    Refused(KekState),
+    /// So many records name it still.
+    StillWraps(u64),
+}
+
 /// What a database was made for; written once, by `eds-keystored init`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Origin {
     /// The node.
     pub node: NodeId,
-    /// The canary record: opens with the KEK that the database is written with.
+    /// The canary record: opens with the active KEK.
     pub canary: Vec<u8>,
     /// The canary of the policy key.
     pub policy_canary: Vec<u8>,
@@ -133,6 +199,8 @@ pub enum Registered {
     KeyExists(KeyId),
     /// This key was deleted, and cannot come back.
     KeyDeleted(KeyId),
+    /// The records are not all wrapped by the active KEK: wrap them by that one. Nothing was stored.
+    OtherKek,
 }
 
 /// What became of a change to one key.
@@ -148,6 +216,8 @@ pub enum Changed {
     Refused(KeyState),
     /// The key is no longer as the caller saw it.
     Stale,
+    /// The new records are not all wrapped by the active KEK, and none of them was taken.
+    OtherKek,
 }
 
 /// Keeps the shares of a node. One suite of tests holds for every implementation.
@@ -158,7 +228,8 @@ pub trait ShareStore: Send + Sync {
     /// [`StoreError`].
     fn origin(&self) -> Result<Origin, StoreError>;
 
-    /// Stores keys as pending: all or none. The same registration again is [`Registered::Before`].
+    /// Stores keys as pending: all or none. The same registration again is [`Registered::Before`]. Every record must be
+    /// wrapped by the KEK that is active at that moment, whatever another process does meanwhile.
     ///
     /// # Errors
     /// [`StoreError`]; nothing was stored then, or all was and the answer got lost: ask again.
@@ -201,7 +272,8 @@ pub trait ShareStore: Send + Sync {
     fn change_access(&self, changes: &[AccessChange], at: u64) -> Result<Vec<Changed>, StoreError>;
 
     /// Puts other records, with their manifests, in the place of those that the caller saw, each key for itself. For
-    /// re-wrapping under a new KEK, and for refreshed shares.
+    /// re-wrapping under a new KEK, and for refreshed shares. The new records are held to the active KEK as in
+    /// [`ShareStore::register`].
     ///
     /// # Errors
     /// [`StoreError`].
@@ -219,6 +291,32 @@ pub trait ShareStore: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     fn count_wrapped_by(&self, kek: &KekId) -> Result<u64, StoreError>;
+
+    /// Every KEK that the database ever had, in the order in which they were made.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn keks(&self) -> Result<Vec<Kek>, StoreError>;
+
+    /// Makes the KEK of this canary record the active one; the one that was becomes read-only. One that is known already
+    /// is [`KekChanged::Refused`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn begin_kek(&self, canary: &[u8], at: u64) -> Result<KekChanged, StoreError>;
+
+    /// Retires a KEK that no record names. One that is retired stays so.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn retire_kek(&self, kek: &KekId, at: u64) -> Result<KekChanged, StoreError>;
+
+    /// Counts so many uses of a KEK, before they are made, and returns how many there are then; none, with nothing
+    /// counted, when it would be more than `most`, or there is no such KEK.
+    ///
+    /// # Errors
+    /// [`StoreError`]; they may be counted then.
+    fn reserve_uses(&self, kek: &KekId, uses: u64, most: u64) -> Result<Option<u64>, StoreError>;
 
     /// Whether the store answers.
     ///
@@ -292,6 +390,30 @@ pub const SCHEMA: u32 = sqlite::schema::VERSION;
 
 /// Where the id of the KEK stands in every record, whatever its suite (docs/keystore.md, "Stored bytes").
 const KEK_IN_RECORD: std::ops::Range<usize> = 3..19;
+
+/// How many uses are counted of a KEK at a restore, on top of those in the backup: what was wrapped after the backup is
+/// not known to it.
+const USES_AFTER_BACKUP: i64 = 1 << 28;
+
+/// The KEK that a record names.
+pub fn kek_of(record: &[u8]) -> Option<KekId> {
+    record.get(KEK_IN_RECORD)?.try_into().ok()
+}
+
+/// Whether all of these records name this KEK.
+fn all_wrapped_by<'a>(active: Option<KekId>, mut records: impl Iterator<Item = &'a [u8]>) -> bool {
+    active.is_some_and(|active| records.all(|record| kek_of(record) == Some(active)))
+}
+
+/// The time, for what a store does by itself.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The KEK of a new database's canary; else what is wrong.
+fn kek_of_canary(canary: &[u8]) -> Result<KekId, String> {
+    kek_of(canary).ok_or_else(|| "was to be made with a canary that is no record".to_owned())
+}
 
 #[cfg(test)]
 mod tests;

@@ -229,7 +229,9 @@ pub(super) fn result(key: KeyId, changed: Changed) -> (KeyResult, Option<Word>) 
             (Some(KeyState::Tombstone), Some((Word::KeyDeleted, "was deleted and cannot come back")))
         }
         Changed::Refused(state) => (Some(state), Some((Word::KeyActive, "is confirmed; unregister it instead"))),
-        Changed::Stale => (None, Some((Word::KeyChanged, "changed meanwhile; look at it and try again"))),
+        Changed::Stale | Changed::OtherKek => {
+            (None, Some((Word::KeyChanged, "changed meanwhile; look at it and try again")))
+        }
     };
     let word = problem.map(|(word, _)| word);
     let problem = problem.map(|(word, why)| ApiError::new(word, format!("key {key} {why}")).problem(None));

@@ -310,6 +310,9 @@ fn answer(registered: Registered, manifests: &[Manifest]) -> Result<KeysAnswer, 
             let detail = format!("key {key} exists already and was not changed; nothing of this call was stored");
             return Err(ApiError::new(Word::KeyExists, detail));
         }
+        Registered::OtherKek => {
+            return Err(ApiError::new(Word::Busy, "this node's KEK is being changed; nothing was stored, try again"));
+        }
         Registered::KeyDeleted(key) => {
             let detail = format!("key {key} was deleted and cannot come back; nothing of this call was stored");
             return Err(ApiError::new(Word::KeyDeleted, detail));

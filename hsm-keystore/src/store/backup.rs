@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use crate::{
     config::StoreConfig,
     store::{
-        Origin, StoreError,
-        sqlite::{copy, existing, failed, read_origin, schema, setup},
+        Kek, Origin, SCHEMA, StoreError, USES_AFTER_BACKUP,
+        sqlite::{copy, existing, failed, read_keks, read_origin, schema, setup, statements},
     },
 };
 
@@ -25,6 +25,8 @@ use crate::{
 pub struct Contents {
     /// The node it is of, with its canaries.
     pub origin: Origin,
+    /// The KEKs of its records; none are told when its schema is older than they are.
+    pub keks: Vec<Kek>,
     /// Its schema version.
     pub schema: u32,
     /// How many keys, tombstones included.
@@ -58,7 +60,13 @@ pub fn back_up(config: &StoreConfig, to: &Path) -> Result<Contents, StoreError> 
 /// [`StoreError`]; there is no store then.
 pub fn restore(from: &Path, config: &StoreConfig) -> Result<(), StoreError> {
     match config {
-        StoreConfig::Sqlite(store) => copy::copy(from, store),
+        StoreConfig::Sqlite(store) => copy::copy_and(from, store, |copy| {
+            // One of an older schema gets its table of KEKs when it is migrated.
+            match schema::version(copy) {
+                Ok(SCHEMA) => copy.execute(statements::MORE_USES, [USES_AFTER_BACKUP]).map(drop),
+                _ => Ok(()),
+            }
+        }),
         StoreConfig::Postgres(postgres) => super::postgres::copy::restore(from, postgres),
     }
 }
@@ -78,6 +86,7 @@ pub fn look(file: &Path) -> Result<Contents, StoreError> {
     let last = "SELECT strftime('%Y-%m-%dT%H:%M:%SZ', max(changed), 'unixepoch') FROM keys";
     Ok(Contents {
         origin: read_origin(&backup).map_err(in_file)?,
+        keks: if schema < SCHEMA { Vec::new() } else { read_keks(&backup).map_err(in_file)? },
         schema,
         keys: count(&backup, "keys").map_err(in_file)?,
         registrations: count(&backup, "registrations").map_err(in_file)?,

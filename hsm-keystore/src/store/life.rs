@@ -4,7 +4,7 @@
 
 use eds_core::api::KeyState;
 
-use crate::store::{Changed, RegistrantDigest};
+use crate::store::{Changed, KekChanged, KekState, RegistrantDigest};
 
 /// Whether `by` may bring a key to `to` (active or tombstone); else what to answer. Being there already is success.
 pub(super) fn may_move(
@@ -29,5 +29,14 @@ pub(super) fn may_alter(found: Option<KeyState>, as_seen: bool) -> Result<KeySta
         Some(KeyState::Tombstone) => Err(Changed::Refused(KeyState::Tombstone)),
         Some(_) if !as_seen => Err(Changed::Stale),
         Some(state) => Ok(state),
+    }
+}
+
+/// What to answer to whoever wants to retire a KEK; none when it may be. `wraps` counts the records that name it.
+pub(super) fn may_retire<E>(state: KekState, wraps: impl FnOnce() -> Result<u64, E>) -> Result<Option<KekChanged>, E> {
+    match state {
+        KekState::Active => Ok(Some(KekChanged::Refused(state))),
+        KekState::Retired => Ok(Some(KekChanged::Done)),
+        KekState::ReadOnly => Ok(Some(wraps()?).filter(|wraps| *wraps > 0).map(KekChanged::StillWraps)),
     }
 }

@@ -8,9 +8,9 @@ use std::{
 use eds_core::{api::KeyState, ids::KeyId};
 
 use crate::store::{
-    AccessChange, Changed, KEK_IN_RECORD, KekId, Listed, NewKey, Origin, Registered, RegistrantDigest, Registration,
-    Replacement, ShareStore, StoreError, StoredAccess, StoredBody, StoredKey,
-    life::{may_alter, may_move},
+    AccessChange, Changed, Kek, KekChanged, KekId, KekState, Listed, NewKey, Origin, Registered, RegistrantDigest,
+    Registration, Replacement, ShareStore, StoreError, StoredAccess, StoredBody, StoredKey, all_wrapped_by, kek_of,
+    life::{may_alter, may_move, may_retire},
 };
 
 /// Keeps everything in a map.
@@ -23,15 +23,28 @@ pub struct MemoryStore {
 struct Held {
     keys: HashMap<KeyId, StoredKey>,
     registrations: HashMap<(RegistrantDigest, [u8; 16]), Content>,
+    keks: Vec<Kek>,
 }
 
 impl Held {
     fn wrapped_by(&self, kek: &KekId) -> impl Iterator<Item = KeyId> {
         let kek = *kek;
-        let wraps = move |stored: &&StoredKey| {
-            stored.body.as_ref().and_then(|body| body.record.get(KEK_IN_RECORD)).is_some_and(|named| named == kek)
-        };
+        let wraps =
+            move |stored: &&StoredKey| stored.body.as_ref().is_some_and(|body| kek_of(&body.record) == Some(kek));
         self.keys.values().filter(wraps).map(|stored| stored.key)
+    }
+}
+
+impl Held {
+    fn active_kek(&self) -> Option<KekId> {
+        self.keks.iter().find(|kek| kek.state == KekState::Active).map(|kek| kek.id)
+    }
+
+    fn begin_kek(&mut self, id: KekId, canary: &[u8], at: u64) {
+        for kek in self.keks.iter_mut().filter(|kek| kek.state == KekState::Active) {
+            (kek.state, kek.since) = (KekState::ReadOnly, at);
+        }
+        self.keks.push(Kek { id, state: KekState::Active, uses: 0, canary: canary.to_vec(), since: at });
     }
 }
 
@@ -41,7 +54,11 @@ type Content = ([u8; 32], Vec<KeyId>);
 impl MemoryStore {
     /// An empty store.
     pub fn new(origin: Origin) -> Self {
-        Self { origin, held: Mutex::default() }
+        let mut held = Held::default();
+        if let Some(id) = kek_of(&origin.canary) {
+            held.begin_kek(id, &origin.canary, 0);
+        }
+        Self { origin, held: Mutex::new(held) }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -91,7 +108,10 @@ impl MemoryStore {
 
 impl ShareStore for MemoryStore {
     fn origin(&self) -> Result<Origin, StoreError> {
-        Ok(self.origin.clone())
+        let held = self.held();
+        let active = held.keks.iter().find(|kek| kek.state == KekState::Active);
+        let canary = active.map_or_else(|| self.origin.canary.clone(), |kek| kek.canary.clone());
+        Ok(Origin { canary, ..self.origin.clone() })
     }
 
     fn register(&self, registration: &Registration, keys: &[NewKey]) -> Result<Registered, StoreError> {
@@ -110,6 +130,9 @@ impl ShareStore for MemoryStore {
                 Some(_) => return Ok(Registered::KeyExists(new.key)),
                 None => {}
             }
+        }
+        if !all_wrapped_by(held.active_kek(), keys.iter().map(|new| new.record.as_slice())) {
+            return Ok(Registered::OtherKek);
         }
         held.registrations.insert(name, (registration.content, keys.iter().map(|new| new.key).collect()));
         for new in keys {
@@ -182,6 +205,9 @@ impl ShareStore for MemoryStore {
     }
 
     fn replace(&self, replacements: &[Replacement], _at: u64) -> Result<Vec<Changed>, StoreError> {
+        if !all_wrapped_by(self.held().active_kek(), replacements.iter().map(|new| new.record.as_slice())) {
+            return Ok(vec![Changed::OtherKek; replacements.len()]);
+        }
         let put = |new: &Replacement, stored: &mut StoredKey| {
             stored.manifest_digest = new.manifest_digest;
             if let Some(body) = &mut stored.body {
@@ -203,6 +229,44 @@ impl ShareStore for MemoryStore {
 
     fn count_wrapped_by(&self, kek: &KekId) -> Result<u64, StoreError> {
         Ok(self.held().wrapped_by(kek).count() as u64)
+    }
+
+    fn keks(&self) -> Result<Vec<Kek>, StoreError> {
+        Ok(self.held().keks.clone())
+    }
+
+    fn begin_kek(&self, canary: &[u8], at: u64) -> Result<KekChanged, StoreError> {
+        let mut held = self.held();
+        let Some(id) = kek_of(canary) else { return Ok(KekChanged::Missing) };
+        if let Some(known) = held.keks.iter().find(|kek| kek.id == id) {
+            return Ok(KekChanged::Refused(known.state));
+        }
+        held.begin_kek(id, canary, at);
+        Ok(KekChanged::Done)
+    }
+
+    fn retire_kek(&self, kek: &KekId, at: u64) -> Result<KekChanged, StoreError> {
+        let mut held = self.held();
+        let wraps = held.wrapped_by(kek).count() as u64;
+        let Some(kek) = held.keks.iter_mut().find(|known| known.id == *kek) else { return Ok(KekChanged::Missing) };
+        Ok(match may_retire(kek.state, || Ok::<_, StoreError>(wraps))? {
+            Some(answer) => answer,
+            None => {
+                (kek.state, kek.since) = (KekState::Retired, at);
+                KekChanged::Done
+            }
+        })
+    }
+
+    fn reserve_uses(&self, kek: &KekId, uses: u64, most: u64) -> Result<Option<u64>, StoreError> {
+        let mut held = self.held();
+        let Some(kek) = held.keks.iter_mut().find(|known| known.id == *kek) else { return Ok(None) };
+        let then = kek.uses.saturating_add(uses);
+        if then > most {
+            return Ok(None);
+        }
+        kek.uses = then;
+        Ok(Some(then))
     }
 
     fn ping(&self) -> Result<(), StoreError> {

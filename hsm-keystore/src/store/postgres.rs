@@ -33,14 +33,16 @@ use r2d2::{ManageConnection, Pool};
 
 use self::{
     connect::{Manager, PATIENCE, Session},
-    rows::{Bytes, Code, access, listed, stored},
+    rows::{Bytes, Code, KekCode, access, kek, listed, stored},
 };
 use crate::{
     config::PostgresConfig,
     store::{
-        AccessChange, Changed, KekId, Listed, NewKey, Origin, Registered, RegistrantDigest, Registration, Replacement,
-        ShareStore, StoreError, StoredAccess, StoredKey,
-        life::{may_alter, may_move},
+        AccessChange, Changed, Kek, KekChanged, KekId, KekState, Listed, NewKey, Origin, Registered, RegistrantDigest,
+        Registration, Replacement, ShareStore, StoreError, StoredAccess, StoredKey, all_wrapped_by, kek_of,
+        kek_of_canary,
+        life::{may_alter, may_move, may_retire},
+        now,
     },
 };
 
@@ -81,6 +83,7 @@ impl PostgresStore {
     /// [`StoreError::Setup`] when there are some, or the configuration is wrong; [`StoreError::Database`].
     pub fn create(config: &PostgresConfig, origin: &Origin) -> Result<Self, StoreError> {
         let (name, manager) = manager(config)?;
+        let kek = kek_of_canary(&origin.canary).map_err(|reason| setup(&name, reason))?;
         let failed = |error| failed(&name, error);
         let mut session = manager.connect().map_err(failed)?;
         durable(&name, &mut session)?;
@@ -90,6 +93,8 @@ impl PostgresStore {
         }
         let (node, canary, policy) = (origin.node.as_bytes().as_slice(), &origin.canary, &origin.policy_canary);
         transaction.execute(statements::INSERT_ORIGIN, &[&node, canary, policy]).map_err(failed)?;
+        let made = bounded(now());
+        transaction.execute(statements::INSERT_KEK, &[&kek.as_slice(), canary, &made]).map_err(failed)?;
         transaction.commit().map_err(failed)?;
         Self::open(config)
     }
@@ -229,32 +234,58 @@ impl PostgresStore {
         alter: impl Fn(&T, &mut Locked),
         write: impl Fn(&mut Call<'_>, &BTreeMap<KeyId, &T>) -> Result<(), postgres::Error>,
     ) -> Result<Vec<Changed>, StoreError> {
-        self.call(|call| {
-            let mut locked = call.lock(changes.iter().map(&key))?;
-            let mut last = BTreeMap::new();
-            let mut answers = Vec::with_capacity(changes.len());
-            for change in changes {
-                let found = locked.get_mut(&key(change));
-                let same = found.as_ref().is_some_and(|found| as_seen(change, found));
-                answers.push(match (may_alter(found.as_ref().map(|found| found.state), same), found) {
-                    (Ok(_), Some(found)) => {
-                        alter(change, found);
-                        last.insert(key(change), change);
-                        Changed::Done(found.state)
-                    }
-                    (Err(answer), _) => answer,
-                    (Ok(_), None) => Changed::Missing,
-                });
-            }
-            if !last.is_empty() {
-                write(call, &last)?;
-            }
-            Ok(End::Keep(answers))
-        })
+        self.call(|call| call.alter(changes, &key, &as_seen, &alter, &write).map(End::Keep))
     }
 }
 
 impl Call<'_> {
+    fn alter<T>(
+        &mut self,
+        changes: &[T],
+        key: impl Fn(&T) -> KeyId,
+        as_seen: impl Fn(&T, &Locked) -> bool,
+        alter: impl Fn(&T, &mut Locked),
+        write: impl Fn(&mut Call<'_>, &BTreeMap<KeyId, &T>) -> Result<(), postgres::Error>,
+    ) -> Result<Vec<Changed>, postgres::Error> {
+        let mut locked = self.lock(changes.iter().map(&key))?;
+        let mut last = BTreeMap::new();
+        let mut answers = Vec::with_capacity(changes.len());
+        for change in changes {
+            let found = locked.get_mut(&key(change));
+            let same = found.as_ref().is_some_and(|found| as_seen(change, found));
+            answers.push(match (may_alter(found.as_ref().map(|found| found.state), same), found) {
+                (Ok(_), Some(found)) => {
+                    alter(change, found);
+                    last.insert(key(change), change);
+                    Changed::Done(found.state)
+                }
+                (Err(answer), _) => answer,
+                (Ok(_), None) => Changed::Missing,
+            });
+        }
+        if !last.is_empty() {
+            write(self, &last)?;
+        }
+        Ok(answers)
+    }
+
+    /// The active KEK, which stays that until this transaction ends.
+    fn held_kek(&mut self) -> Result<Option<KekId>, postgres::Error> {
+        self.query(statements::HOLD_KEKS, &[])?;
+        self.query(statements::ACTIVE_KEK, &[])?.first().map(|row| Ok(row.try_get::<_, Bytes<16>>(0)?.0)).transpose()
+    }
+
+    fn kek_state(&mut self, kek: &KekId) -> Result<Option<KekState>, postgres::Error> {
+        let rows = self.query(statements::KEK_STATE, &[&kek.as_slice()])?;
+        rows.first().map(|row| Ok(row.try_get::<_, KekCode>(0)?.0)).transpose()
+    }
+
+    fn count_wrapped_by(&mut self, kek: &KekId) -> Result<u64, postgres::Error> {
+        let rows = self.query(statements::COUNT_WRAPPED_BY, &[&kek.as_slice()])?;
+        let count = rows.first().map(|row| row.try_get::<_, i64>(0)).transpose()?;
+        Ok(count.unwrap_or(0).unsigned_abs())
+    }
+
     fn prepared(&mut self, sql: &'static str) -> Result<postgres::Statement, postgres::Error> {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
@@ -300,7 +331,7 @@ impl Call<'_> {
         if keys.is_empty() {
             return Ok(());
         }
-        self.execute(statement, &[&ids(keys), &code(to), &seconds(at)]).map(drop)
+        self.execute(statement, &[&ids(keys), &code(to), &bounded(at)]).map(drop)
     }
 
     fn insert(&mut self, number: i64, registration: &Registration, keys: &[NewKey]) -> Result<u64, postgres::Error> {
@@ -314,7 +345,7 @@ impl Call<'_> {
                 &code(KeyState::Pending),
                 &number,
                 &registration.registrant.as_slice(),
-                &seconds(registration.at),
+                &bounded(registration.at),
                 &column(|new| new.key.as_bytes()),
                 &column(|new| &new.manifest_digest),
                 &epochs,
@@ -353,7 +384,7 @@ impl ShareStore for PostgresStore {
         let Registration { registrant, id, content, at } = registration;
         let registered = self.call(|call| {
             let name: [&(dyn ToSql + Sync); 2] = [&registrant.as_slice(), &id.as_slice()];
-            let row: [&(dyn ToSql + Sync); 4] = [name[0], name[1], &content.as_slice(), &seconds(*at)];
+            let row: [&(dyn ToSql + Sync); 4] = [name[0], name[1], &content.as_slice(), &bounded(*at)];
             let Some(number) = call.query(statements::INSERT_REGISTRATION, &row)?.first().map(|row| row.try_get(0))
             else {
                 let before = call.query(statements::REGISTRATION, &name)?;
@@ -366,17 +397,15 @@ impl ShareStore for PostgresStore {
                 return Ok(End::Undo(states.map(Registered::Before)));
             };
             let number = number?;
+            // Before any key is locked: a change of KEKs waits for this transaction, and this one for no key then.
+            if !all_wrapped_by(call.held_kek()?, keys.iter().map(|new| new.record.as_slice())) {
+                return Ok(End::Undo(Some(other_kek(call, keys)?)));
+            }
             if call.insert(number, registration, keys)? == keys.len() as u64 {
                 return Ok(End::Keep(Some(Registered::Stored)));
             }
             let states = call.states(keys)?;
-            let existing = keys.iter().find_map(|new| match states.get(&new.key) {
-                Some((_, registration)) if *registration == number => None,
-                Some((KeyState::Tombstone, _)) => Some(Registered::KeyDeleted(new.key)),
-                Some(_) => Some(Registered::KeyExists(new.key)),
-                None => None,
-            });
-            Ok(End::Undo(existing))
+            Ok(End::Undo(keys.iter().find_map(|new| existing(new, states.get(&new.key), Some(number)))))
         })?;
         registered.ok_or_else(|| setup(&self.name, "was asked for a registration with keys that cannot be".into()))
     }
@@ -426,27 +455,29 @@ impl ShareStore for PostgresStore {
             |call, last| {
                 let lists: Vec<&[u8]> = last.values().map(|change| change.new.list.as_slice()).collect();
                 let macs: Vec<&[u8]> = last.values().map(|change| change.new.mac.as_slice()).collect();
-                call.execute(statements::SET_ACCESS, &[&ids(last.keys()), &lists, &macs, &seconds(at)]).map(drop)
+                call.execute(statements::SET_ACCESS, &[&ids(last.keys()), &lists, &macs, &bounded(at)]).map(drop)
             },
         )
     }
 
     fn replace(&self, replacements: &[Replacement], at: u64) -> Result<Vec<Changed>, StoreError> {
-        self.alter(
-            replacements,
-            |new| new.key,
-            |new, found| found.record.as_ref() == Some(&new.seen),
-            |new, found| found.record = Some(new.record.clone()),
-            |call, last| {
-                let column = |of: fn(&Replacement) -> &[u8]| last.values().map(|new| of(new)).collect::<Vec<_>>();
-                let epochs: Vec<i64> = last.values().map(|new| i64::from(new.epoch.value())).collect();
-                let (manifests, digests) = (column(|new| &new.manifest), column(|new| &new.manifest_digest));
-                let records = column(|new| &new.record);
-                let values: [&(dyn ToSql + Sync); 6] =
-                    [&ids(last.keys()), &epochs, &manifests, &digests, &records, &seconds(at)];
-                call.execute(statements::SET_RECORD, &values).map(drop)
-            },
-        )
+        let write = |call: &mut Call<'_>, last: &BTreeMap<KeyId, &Replacement>| {
+            let column = |of: fn(&Replacement) -> &[u8]| last.values().map(|new| of(new)).collect::<Vec<_>>();
+            let epochs: Vec<i64> = last.values().map(|new| i64::from(new.epoch.value())).collect();
+            let (manifests, digests) = (column(|new| &new.manifest), column(|new| &new.manifest_digest));
+            let records = column(|new| &new.record);
+            let values: [&(dyn ToSql + Sync); 6] =
+                [&ids(last.keys()), &epochs, &manifests, &digests, &records, &bounded(at)];
+            call.execute(statements::SET_RECORD, &values).map(drop)
+        };
+        self.call(|call| {
+            if !all_wrapped_by(call.held_kek()?, replacements.iter().map(|new| new.record.as_slice())) {
+                return Ok(End::Undo(vec![Changed::OtherKek; replacements.len()]));
+            }
+            let as_seen = |new: &Replacement, found: &Locked| found.record.as_ref() == Some(&new.seen);
+            let alter = |new: &Replacement, found: &mut Locked| found.record = Some(new.record.clone());
+            call.alter(replacements, |new| new.key, as_seen, alter, write).map(End::Keep)
+        })
     }
 
     fn wrapped_by(&self, kek: &KekId, after: Option<KeyId>, limit: usize) -> Result<Vec<KeyId>, StoreError> {
@@ -461,16 +492,67 @@ impl ShareStore for PostgresStore {
     }
 
     fn count_wrapped_by(&self, kek: &KekId) -> Result<u64, StoreError> {
+        self.call(|call| call.count_wrapped_by(kek).map(End::Undo))
+    }
+
+    fn keks(&self) -> Result<Vec<Kek>, StoreError> {
+        self.call(|call| call.query(statements::KEKS, &[])?.iter().map(kek).collect::<Result<_, _>>().map(End::Undo))
+    }
+
+    fn begin_kek(&self, canary: &[u8], at: u64) -> Result<KekChanged, StoreError> {
+        let Some(id) = kek_of(canary) else { return Ok(KekChanged::Missing) };
         self.call(|call| {
-            let rows = call.query(statements::COUNT_WRAPPED_BY, &[&kek.as_slice()])?;
-            let count = rows.first().map(|row| row.try_get::<_, i64>(0)).transpose()?;
-            Ok(End::Undo(count.unwrap_or(0).unsigned_abs()))
+            call.query(statements::CHANGE_KEKS, &[])?;
+            if let Some(state) = call.kek_state(&id)? {
+                return Ok(End::Undo(KekChanged::Refused(state)));
+            }
+            call.execute(statements::END_KEK, &[&bounded(at)])?;
+            call.execute(statements::INSERT_KEK, &[&id.as_slice(), &canary, &bounded(at)])?;
+            call.execute(statements::SET_CANARY, &[&canary])?;
+            Ok(End::Keep(KekChanged::Done))
+        })
+    }
+
+    fn retire_kek(&self, kek: &KekId, at: u64) -> Result<KekChanged, StoreError> {
+        self.call(|call| {
+            call.query(statements::CHANGE_KEKS, &[])?;
+            let Some(state) = call.kek_state(kek)? else { return Ok(End::Undo(KekChanged::Missing)) };
+            if let Some(answer) = may_retire(state, || call.count_wrapped_by(kek))? {
+                return Ok(End::Undo(answer));
+            }
+            call.execute(statements::RETIRE_KEK, &[&kek.as_slice(), &bounded(at)])?;
+            Ok(End::Keep(KekChanged::Done))
+        })
+    }
+
+    fn reserve_uses(&self, kek: &KekId, uses: u64, most: u64) -> Result<Option<u64>, StoreError> {
+        self.call(|call| {
+            let values: [&(dyn ToSql + Sync); 3] = [&kek.as_slice(), &bounded(uses), &bounded(most)];
+            let rows = call.query(statements::RESERVE_USES, &values)?;
+            let then = rows.first().map(|row| row.try_get::<_, i64>(0)).transpose()?;
+            Ok(End::Keep(then.map(i64::unsigned_abs)))
         })
     }
 
     fn ping(&self) -> Result<(), StoreError> {
         self.call(|call| call.query(statements::ORIGIN, &[]).map(|_| End::Undo(())))
     }
+}
+
+/// Why a key cannot be stored that exists, from another registration than this one.
+fn existing(new: &NewKey, found: Option<&(KeyState, i64)>, own: Option<i64>) -> Option<Registered> {
+    match found? {
+        (_, registration) if Some(*registration) == own => None,
+        (KeyState::Tombstone, _) => Some(Registered::KeyDeleted(new.key)),
+        _ => Some(Registered::KeyExists(new.key)),
+    }
+}
+
+/// The answer to records of another KEK; what cannot be stored under any KEK is told first.
+fn other_kek(call: &mut Call<'_>, keys: &[NewKey]) -> Result<Registered, postgres::Error> {
+    let states = call.states(keys)?;
+    let refused = keys.iter().find_map(|new| existing(new, states.get(&new.key), None));
+    Ok(refused.unwrap_or(Registered::OtherKek))
 }
 
 impl Drop for PostgresStore {
@@ -503,8 +585,9 @@ const fn code(state: KeyState) -> i64 {
     }
 }
 
-fn seconds(at: u64) -> i64 {
-    i64::try_from(at).unwrap_or(i64::MAX)
+/// A count or a time as the database has it.
+fn bounded(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn manager(config: &PostgresConfig) -> Result<(String, Manager), StoreError> {

@@ -23,9 +23,11 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, named_params, para
 
 use self::commit::Writer;
 use crate::store::{
-    AccessChange, Changed, KekId, Listed, NewKey, Origin, Registered, RegistrantDigest, Registration, Replacement,
-    ShareStore, StoreError, StoredAccess, StoredBody, StoredKey,
-    life::{may_alter, may_move},
+    AccessChange, Changed, Kek, KekChanged, KekId, KekState, Listed, NewKey, Origin, Registered, RegistrantDigest,
+    Registration, Replacement, ShareStore, StoreError, StoredAccess, StoredBody, StoredKey, all_wrapped_by, kek_of,
+    kek_of_canary,
+    life::{may_alter, may_move, may_retire},
+    now,
 };
 
 /// How long a call waits for another process (a backup) to let go of the database.
@@ -45,6 +47,7 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::Setup`] when the file exists or its directory does not, [`StoreError::Database`].
     pub fn create(file: &Path, origin: &Origin) -> Result<Self, StoreError> {
+        let kek = kek_of_canary(&origin.canary).map_err(|reason| setup(file, reason))?;
         copy::publish(file, |draft| {
             let make = || {
                 let mut connection = raw_connection(draft)?;
@@ -53,6 +56,7 @@ impl SqliteStore {
                 let (node, canary, policy) = (origin.node.as_bytes(), &origin.canary, &origin.policy_canary);
                 schema::create(&transaction)
                     .and_then(|()| transaction.execute(statements::INSERT_ORIGIN, params![node, canary, policy]))
+                    .and_then(|_| transaction.execute(statements::INSERT_KEK, params![kek, canary, bounded(now())]))
                     .and_then(|_| transaction.commit())
                     .map_err(in_database)
             };
@@ -125,7 +129,7 @@ impl SqliteStore {
                 }
                 match to {
                     KeyState::Tombstone => bury(transaction, key, at)?,
-                    _ => drop(set.execute(params![key.as_bytes(), code(to), seconds(at)])?),
+                    _ => drop(set.execute(params![key.as_bytes(), code(to), bounded(at)])?),
                 }
                 Ok(Changed::Done(to))
             };
@@ -142,25 +146,51 @@ impl SqliteStore {
         alter: impl Fn(&Connection, &T) -> rusqlite::Result<()> + Send + 'static,
         to: Option<KeyState>,
     ) -> Result<Vec<Changed>, StoreError> {
-        self.writing(move |transaction| {
-            let mut current = transaction.prepare_cached(same)?;
-            let mut alter_one = |change: &T| {
-                let (key, seen) = seen(change);
-                let parameters = std::iter::once(key.as_bytes().as_slice()).chain(seen);
-                let found = current
-                    .query_row(rusqlite::params_from_iter(parameters), |row| {
-                        // What was wiped equals nothing that was seen.
-                        Ok((state(row, 0)?, row.get(1)?))
-                    })
-                    .optional()?;
-                match may_alter(found.map(|(state, _)| state), found.is_some_and(|(_, same)| same)) {
-                    Err(answer) => Ok(answer),
-                    Ok(state) => alter(transaction, change).map(|()| Changed::Done(to.unwrap_or(state))),
-                }
-            };
-            changes.iter().map(&mut alter_one).collect()
-        })
+        self.writing(move |transaction| alter_all(transaction, &changes, same, seen, alter, to))
     }
+}
+
+fn alter_all<T>(
+    transaction: &Connection,
+    changes: &[T],
+    same: &str,
+    seen: impl Fn(&T) -> (KeyId, Vec<&[u8]>),
+    alter: impl Fn(&Connection, &T) -> rusqlite::Result<()>,
+    to: Option<KeyState>,
+) -> rusqlite::Result<Vec<Changed>> {
+    let mut current = transaction.prepare_cached(same)?;
+    let mut alter_one = |change: &T| {
+        let (key, seen) = seen(change);
+        let parameters = std::iter::once(key.as_bytes().as_slice()).chain(seen);
+        let found = current
+            .query_row(rusqlite::params_from_iter(parameters), |row| {
+                // What was wiped equals nothing that was seen.
+                Ok((state(row, 0)?, row.get(1)?))
+            })
+            .optional()?;
+        match may_alter(found.map(|(state, _)| state), found.is_some_and(|(_, same)| same)) {
+            Err(answer) => Ok(answer),
+            Ok(state) => alter(transaction, change).map(|()| Changed::Done(to.unwrap_or(state))),
+        }
+    };
+    changes.iter().map(&mut alter_one).collect()
+}
+
+fn active_kek(transaction: &Connection) -> rusqlite::Result<Option<KekId>> {
+    transaction.prepare_cached(statements::ACTIVE_KEK)?.query_row([], |row| row.get(0)).optional()
+}
+
+fn kek_state(transaction: &Connection, kek: &KekId) -> rusqlite::Result<Option<KekState>> {
+    transaction.prepare_cached(statements::KEK_STATE)?.query_row([kek], |row| coded_kek_state(row, 0)).optional()
+}
+
+fn coded_kek_state(row: &Row<'_>, column: usize) -> rusqlite::Result<KekState> {
+    let code = row.get(column)?;
+    KekState::of_code(code).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, code))
+}
+
+fn count_wrapped_by(connection: &Connection, kek: &KekId) -> rusqlite::Result<u64> {
+    connection.query_row(statements::COUNT_WRAPPED_BY, [kek], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
 }
 
 impl ShareStore for SqliteStore {
@@ -190,6 +220,9 @@ impl ShareStore for SqliteStore {
                     Some(_) => return Ok(Registered::KeyExists(new.key)),
                     None => {}
                 }
+            }
+            if !all_wrapped_by(active_kek(transaction)?, keys.iter().map(|new| new.record.as_slice())) {
+                return Ok(Registered::OtherKek);
             }
             insert(transaction, &registration, &keys)?;
             Ok(Registered::Stored)
@@ -251,24 +284,31 @@ impl ShareStore for SqliteStore {
             |change| (change.key, vec![&change.seen.list, &change.seen.mac]),
             move |transaction, AccessChange { key, new, .. }| {
                 let mut set = transaction.prepare_cached(statements::SET_ACCESS)?;
-                set.execute(params![key.as_bytes(), new.list, new.mac, seconds(at)]).map(drop)
+                set.execute(params![key.as_bytes(), new.list, new.mac, bounded(at)]).map(drop)
             },
             None,
         )
     }
 
     fn replace(&self, replacements: &[Replacement], at: u64) -> Result<Vec<Changed>, StoreError> {
-        self.alter(
-            replacements.to_vec(),
-            statements::STATE_AND_RECORD,
-            |new| (new.key, vec![&new.seen]),
-            move |transaction, Replacement { key, epoch, manifest, manifest_digest, record, .. }| {
-                let mut set = transaction.prepare_cached(statements::SET_RECORD)?;
-                let values = params![key.as_bytes(), epoch.value(), manifest, manifest_digest, record, seconds(at)];
-                set.execute(values).map(drop)
-            },
-            None,
-        )
+        let replacements = replacements.to_vec();
+        self.writing(move |transaction| {
+            if !all_wrapped_by(active_kek(transaction)?, replacements.iter().map(|new| new.record.as_slice())) {
+                return Ok(vec![Changed::OtherKek; replacements.len()]);
+            }
+            alter_all(
+                transaction,
+                &replacements,
+                statements::STATE_AND_RECORD,
+                |new| (new.key, vec![&new.seen]),
+                |transaction, Replacement { key, epoch, manifest, manifest_digest, record, .. }| {
+                    let mut set = transaction.prepare_cached(statements::SET_RECORD)?;
+                    let values = params![key.as_bytes(), epoch.value(), manifest, manifest_digest, record, bounded(at)];
+                    set.execute(values).map(drop)
+                },
+                None,
+            )
+        })
     }
 
     fn wrapped_by(&self, kek: &KekId, after: Option<KeyId>, limit: usize) -> Result<Vec<KeyId>, StoreError> {
@@ -282,8 +322,45 @@ impl ShareStore for SqliteStore {
     }
 
     fn count_wrapped_by(&self, kek: &KekId) -> Result<u64, StoreError> {
-        self.reading(|reader| reader.query_row(statements::COUNT_WRAPPED_BY, [kek], |row| row.get::<_, i64>(0)))
-            .map(i64::unsigned_abs)
+        self.reading(|reader| count_wrapped_by(reader, kek))
+    }
+
+    fn keks(&self) -> Result<Vec<Kek>, StoreError> {
+        self.reading(read_keks)
+    }
+
+    fn begin_kek(&self, canary: &[u8], at: u64) -> Result<KekChanged, StoreError> {
+        let (canary, Some(id)) = (canary.to_vec(), kek_of(canary)) else { return Ok(KekChanged::Missing) };
+        self.writing(move |transaction| {
+            if let Some(state) = kek_state(transaction, &id)? {
+                return Ok(KekChanged::Refused(state));
+            }
+            transaction.execute(statements::END_KEK, [bounded(at)])?;
+            transaction.execute(statements::INSERT_KEK, params![id, canary, bounded(at)])?;
+            transaction.execute(statements::SET_CANARY, [canary])?;
+            Ok(KekChanged::Done)
+        })
+    }
+
+    fn retire_kek(&self, kek: &KekId, at: u64) -> Result<KekChanged, StoreError> {
+        let kek = *kek;
+        self.writing(move |transaction| {
+            let Some(state) = kek_state(transaction, &kek)? else { return Ok(KekChanged::Missing) };
+            if let Some(answer) = may_retire(state, || count_wrapped_by(transaction, &kek))? {
+                return Ok(answer);
+            }
+            transaction.execute(statements::RETIRE_KEK, params![kek, bounded(at)])?;
+            Ok(KekChanged::Done)
+        })
+    }
+
+    fn reserve_uses(&self, kek: &KekId, uses: u64, most: u64) -> Result<Option<u64>, StoreError> {
+        let (kek, uses, most) = (*kek, bounded(uses), bounded(most));
+        self.writing(move |transaction| {
+            let mut reserve = transaction.prepare_cached(statements::RESERVE_USES)?;
+            reserve.query_row(params![kek, uses, most], |row| row.get::<_, i64>(0)).optional()
+        })
+        .map(|then| then.map(i64::unsigned_abs))
     }
 
     fn ping(&self) -> Result<(), StoreError> {
@@ -297,10 +374,24 @@ pub(super) fn read_origin(reader: &Connection) -> rusqlite::Result<Origin> {
     })
 }
 
+/// Every KEK, in the order in which they were made.
+pub(super) fn read_keks(reader: &Connection) -> rusqlite::Result<Vec<Kek>> {
+    let kek = |row: &Row<'_>| {
+        Ok(Kek {
+            id: row.get(0)?,
+            state: coded_kek_state(row, 1)?,
+            uses: row.get::<_, i64>(2)?.unsigned_abs(),
+            canary: row.get(3)?,
+            since: row.get::<_, i64>(4)?.unsigned_abs(),
+        })
+    };
+    reader.prepare_cached(statements::KEKS)?.query_map([], kek)?.collect()
+}
+
 fn insert(transaction: &Connection, registration: &Registration, keys: &[NewKey]) -> rusqlite::Result<()> {
     let Registration { registrant, id, content, at } = registration;
     let mut insert = transaction.prepare_cached(statements::INSERT_REGISTRATION)?;
-    let number = insert.insert(params![registrant, id, content, seconds(*at)])?;
+    let number = insert.insert(params![registrant, id, content, bounded(*at)])?;
     let mut insert = transaction.prepare_cached(statements::INSERT_KEY)?;
     for new in keys {
         insert.execute(named_params! {
@@ -314,7 +405,7 @@ fn insert(transaction: &Connection, registration: &Registration, keys: &[NewKey]
             ":record": new.record,
             ":access": new.access.list,
             ":access_mac": new.access.mac,
-            ":changed": seconds(*at),
+            ":changed": bounded(*at),
         })?;
     }
     Ok(())
@@ -324,7 +415,7 @@ fn insert(transaction: &Connection, registration: &Registration, keys: &[NewKey]
 fn bury(transaction: &Connection, key: &KeyId, at: u64) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(statements::BURY)?
-        .execute(params![key.as_bytes(), code(KeyState::Tombstone), seconds(at)])
+        .execute(params![key.as_bytes(), code(KeyState::Tombstone), bounded(at)])
         .map(drop)
 }
 
@@ -359,8 +450,9 @@ fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<KeyState> {
     }
 }
 
-fn seconds(at: u64) -> i64 {
-    i64::try_from(at).unwrap_or(i64::MAX)
+/// A count or a time as the database has it.
+fn bounded(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn connection(file: &Path) -> Result<Connection, StoreError> {
@@ -419,7 +511,7 @@ mod tests {
     fn no_statement_reads_a_table_from_end_to_end() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("keys.db");
-        let origin = Origin { node: NodeId::from_bytes([1; 16]), canary: vec![1], policy_canary: vec![2] };
+        let origin = Origin { node: NodeId::from_bytes([1; 16]), canary: vec![1; 40], policy_canary: vec![2] };
         drop(SqliteStore::create(&file, &origin).expect("made"));
         let connection = connection(&file).expect("opens");
         let plan = |sql: &str| -> Vec<String> {

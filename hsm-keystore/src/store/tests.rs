@@ -8,7 +8,15 @@ pub(super) const ALICE: RegistrantDigest = [1; 32];
 pub(super) const BOB: RegistrantDigest = [2; 32];
 
 pub(super) fn origin() -> Origin {
-    Origin { node: NodeId::from_bytes([7; 16]), canary: vec![1, 2, 3], policy_canary: vec![4, 5] }
+    Origin { node: NodeId::from_bytes([7; 16]), canary: record(KEK, 0), policy_canary: vec![4, 5] }
+}
+
+/// The KEK of a new store.
+pub(super) const KEK: KekId = [70; 16];
+
+/// Something that looks like a record of this KEK.
+pub(super) fn record(kek: KekId, rest: u8) -> Vec<u8> {
+    [&[1, 1, 0][..], &kek, &[rest; 12]].concat()
 }
 
 pub(super) fn id(number: u8) -> KeyId {
@@ -21,7 +29,7 @@ pub(super) fn new_key(number: u8) -> NewKey {
         epoch: Epoch::new(0),
         manifest: vec![number, 1],
         manifest_digest: [number; 32],
-        record: vec![number, 2],
+        record: record(KEK, number),
         access: StoredAccess { list: vec![number, 3], mac: vec![number, 4] },
     }
 }
@@ -54,7 +62,7 @@ pub(super) fn conforms(store: &dyn ShareStore) {
         body: Some(StoredBody {
             epoch: Epoch::new(0),
             manifest: vec![2, 1],
-            record: vec![2, 2],
+            record: record(KEK, 2),
             access: StoredAccess { list: vec![2, 3], mac: vec![2, 4] },
         }),
     };
@@ -96,15 +104,15 @@ pub(super) fn conforms(store: &dyn ShareStore) {
         epoch: Epoch::new(1),
         manifest: vec![8],
         manifest_digest: [8; 32],
-        record: vec![9, 9],
+        record: record(KEK, 99),
     };
-    let replacements =
-        [replacement(1, &[0]), replacement(1, &[1, 2]), replacement(9, &[1, 2]), replacement(2, &[2, 2])];
+    let (one, two) = (record(KEK, 1), record(KEK, 2));
+    let replacements = [replacement(1, &[0]), replacement(1, &one), replacement(9, &one), replacement(2, &two)];
     let replaced = store.replace(&replacements, 3_000).expect("answers");
     assert_eq!(replaced, [Changed::Stale, Changed::Done(Active), Changed::Missing, Changed::Refused(Tombstone)]);
     let replaced = store.read(&[id(1)]).expect("reads").remove(0).expect("there");
     let body = replaced.body.expect("whole");
-    assert_eq!((replaced.manifest_digest, body.epoch, body.record), ([8; 32], Epoch::new(1), vec![9, 9]));
+    assert_eq!((replaced.manifest_digest, body.epoch, body.record), ([8; 32], Epoch::new(1), record(KEK, 99)));
 
     // An access list is changed only if it is the one that was seen; of two changes of one list, one wins.
     let list = |number: u8, mac: u8| StoredAccess { list: vec![number, 3], mac: vec![number, mac] };
@@ -119,13 +127,38 @@ pub(super) fn conforms(store: &dyn ShareStore) {
     let three = store.read(&[id(3)]).expect("reads").remove(0).expect("there");
     assert_eq!(three.body.expect("whole").access, list(3, 5));
 
+    // One KEK is active, and it alone wraps what is stored; what cannot be stored under any is told first.
+    let told = |store: &dyn ShareStore| -> Vec<_> {
+        store.keks().expect("reads").into_iter().map(|kek| (kek.id[0], kek.state, kek.uses, kek.canary)).collect()
+    };
+    assert_eq!(told(store), [(70, KekState::Active, 0, origin().canary)]);
+    let wrapped = |kek: u8| record([kek; 16], 0);
+    assert_eq!(store.begin_kek(&wrapped(77), 3_550).expect("answers"), KekChanged::Done);
+    for (canary, refused) in [(wrapped(77), KekState::Active), (origin().canary, KekState::ReadOnly)] {
+        assert_eq!(store.begin_kek(&canary, 3_551).expect("answers"), KekChanged::Refused(refused));
+    }
+    assert_eq!(store.begin_kek(&[1, 1, 0], 3_552).expect("answers"), KekChanged::Missing);
+    assert_eq!(store.origin().expect("reads"), Origin { canary: wrapped(77), ..origin() });
+    let mixed = [NewKey { record: wrapped(77), ..new_key(21) }, new_key(20)];
+    assert_eq!(store.register(&registration(ALICE, 20, 20), &mixed).expect("answers"), Registered::OtherKek);
+    assert_eq!(states(store, &[20, 21]), [None, None]);
+    let clash = store.register(&registration(ALICE, 20, 20), &[new_key(20), new_key(1)]).expect("answers");
+    assert_eq!(clash, Registered::KeyExists(id(1)));
+    let again = store.register(&first, &[new_key(1), new_key(2)]).expect("answers");
+    assert_eq!(again, Registered::Before(vec![Active, Tombstone]));
+    let back = Replacement { record: one.clone(), ..replacement(1, &record(KEK, 99)) };
+    let forth = Replacement { record: wrapped(77), ..replacement(3, &record(KEK, 3)) };
+    assert_eq!(store.replace(&[forth, back], 3_553).expect("answers"), [Changed::OtherKek; 2]);
+    let three = store.read(&[id(3)]).expect("reads").remove(0).expect("there");
+    assert_eq!(three.body.expect("whole").record, record(KEK, 3));
+
     // The keys of a KEK are found by it, in order, also in parts; a replaced or deleted record leaves it.
-    let wrapped = |kek: u8| [&[1, 1, 0][..], &[kek; 16], &[0; 12]].concat();
     let keys: Vec<_> = [23, 21, 22].map(|number| NewKey { record: wrapped(77), ..new_key(number) }).into();
     assert_eq!(store.register(&registration(ALICE, 20, 20), &keys).expect("stores"), Registered::Stored);
     assert_eq!(store.wrapped_by(&[77; 16], None, 9).expect("reads"), [id(21), id(22), id(23)]);
     assert_eq!(store.wrapped_by(&[77; 16], None, 2).expect("reads"), [id(21), id(22)]);
     assert_eq!(store.wrapped_by(&[77; 16], Some(id(22)), 2).expect("reads"), [id(23)]);
+    assert_eq!(store.begin_kek(&wrapped(78), 3_599).expect("answers"), KekChanged::Done);
     let rewrap = Replacement { record: wrapped(78), ..replacement(22, &wrapped(77)) };
     assert_eq!(store.replace(&[rewrap], 3_600).expect("answers"), [Changed::Done(Pending)]);
     store.withdraw(&[id(23)], &ALICE, 3_601).expect("answers");
@@ -135,6 +168,30 @@ pub(super) fn conforms(store: &dyn ShareStore) {
         keys
     };
     assert_eq!((left(77), left(78), left(79)), (vec![id(21)], vec![id(22)], vec![]));
+
+    // A KEK retires when no record names it, and for ever.
+    let retire = |kek: u8, at| store.retire_kek(&[kek; 16], at).expect("answers");
+    let refused = [retire(70, 1), retire(77, 2), retire(78, 3), retire(79, 4)];
+    let active = KekChanged::Refused(KekState::Active);
+    assert_eq!(refused, [KekChanged::StillWraps(3), KekChanged::StillWraps(1), active, KekChanged::Missing]);
+    let rewrap = Replacement { record: wrapped(78), ..replacement(21, &wrapped(77)) };
+    assert_eq!(store.replace(&[rewrap], 3_602).expect("answers"), [Changed::Done(Pending)]);
+    assert_eq!([retire(77, 3_603), retire(77, 3_604)], [KekChanged::Done; 2]);
+    let retired = KekChanged::Refused(KekState::Retired);
+    assert_eq!(store.begin_kek(&wrapped(77), 3_605).expect("answers"), retired);
+
+    // Its uses are counted before they are made, and bounded.
+    let reserve = |kek: u8, uses| store.reserve_uses(&[kek; 16], uses, 25).expect("answers");
+    assert_eq!(
+        [reserve(78, 10), reserve(78, 10), reserve(78, 10), reserve(78, 5), reserve(79, 1)],
+        [Some(10), Some(20), None, Some(25), None]
+    );
+    use KekState::{ReadOnly, Retired};
+    let keks =
+        [(70, ReadOnly, 0, origin().canary), (77, Retired, 0, wrapped(77)), (78, KekState::Active, 25, wrapped(78))];
+    assert_eq!(told(store), keks);
+    let since: Vec<_> = store.keks().expect("reads").into_iter().map(|kek| kek.since).collect();
+    assert_eq!(since, [3_550, 3_603, 3_599]);
 
     // Keys are listed in order, a page at a time; a tombstone without an access list.
     let page = |after: Option<u8>, most| {
@@ -161,8 +218,10 @@ pub(super) fn conforms(store: &dyn ShareStore) {
     let stored: usize = std::thread::scope(|scope| {
         let racers: Vec<_> = (100..108)
             .map(|number| {
-                scope
-                    .spawn(move || store.register(&registration(BOB, number, number), &[new_key(50)]).expect("answers"))
+                scope.spawn(move || {
+                    let key = NewKey { record: wrapped(78), ..new_key(50) };
+                    store.register(&registration(BOB, number, number), &[key]).expect("answers")
+                })
             })
             .collect();
         let won = |result: &Registered| *result == Registered::Stored;
@@ -235,7 +294,7 @@ fn a_database_is_private_made_once_and_of_a_known_kind() {
 }
 
 /// A database of each older schema, as its release wrote it.
-const GOLDEN: [&[u8]; 1] = [include_bytes!("golden/sqlite-1.db")];
+const GOLDEN: [&[u8]; 2] = [include_bytes!("golden/sqlite-1.db"), include_bytes!("golden/sqlite-2.db")];
 
 #[test]
 fn an_older_database_is_migrated_whole_with_a_copy_beside_it() {
@@ -245,7 +304,12 @@ fn an_older_database_is_migrated_whole_with_a_copy_beside_it() {
         fs::write(&file, golden).expect("written");
         let store = SqliteStore::open(&file).expect("migrated");
         use KeyState::{Active, Pending, Tombstone};
-        assert_eq!(store.origin().expect("reads"), origin());
+        let Origin { node, canary, policy_canary } = store.origin().expect("reads");
+        assert_eq!((node, policy_canary), (origin().node, origin().policy_canary));
+        // The first one's canary names no KEK.
+        let keks: Vec<_> = store.keks().expect("reads").into_iter().map(|kek| (kek.id, kek.state, kek.uses)).collect();
+        let named = kek_of(&canary).map(|kek| (kek, KekState::Active, 3 + (1 << 24)));
+        assert_eq!((keks, version == 2), (named.into_iter().collect(), named.is_some()));
         assert_eq!(states(&store, &[1, 2, 3, 4]), [Some(Pending), Some(Active), Some(Tombstone), None]);
         assert_eq!(store.wrapped_by(&[77; 16], None, 9).expect("reads"), [id(1), id(2)]);
         let again = store.register(&registration(ALICE, 1, 1), &[new_key(1), new_key(2)]).expect("answers");
@@ -315,7 +379,7 @@ fn what_is_deleted_is_not_left_in_the_file() {
     let file = directory.path().join("keys.db");
     let secret = b"a record that must be gone afterwards".repeat(3);
     let store = SqliteStore::create(&file, &origin()).expect("made");
-    let key = NewKey { record: secret.clone(), ..new_key(1) };
+    let key = NewKey { record: [record(KEK, 1), secret.clone()].concat(), ..new_key(1) };
     store.register(&registration(ALICE, 1, 1), &[key]).expect("stores");
     let in_file = || {
         let raw = rusqlite::Connection::open(&file).expect("opens");

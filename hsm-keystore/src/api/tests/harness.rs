@@ -40,7 +40,7 @@ use crate::{
         log::{Options, Reader},
     },
     authn::{Authenticator, Principal, authenticator::Accepted, setup::FetchNothing},
-    hsm::{Hsm, RecordContext, ToWrap, memory::MemoryHsm, record::Purpose},
+    hsm::{Hsm, RecordContext, ToWrap, memory::MemoryHsm, record::Purpose, self_test::make_canary},
     node::{Clock, Node},
     policy::{
         AccessList, Subject,
@@ -152,7 +152,8 @@ impl TestNode {
     pub(super) fn with_create(create: Create) -> Self {
         let hsm = Arc::new(MemoryHsm::new().expect("made"));
         let id = NodeId::from_bytes([NUMBER as u8; 16]);
-        let store = MemoryStore::new(Origin { node: id, canary: Vec::new(), policy_canary: Vec::new() });
+        let canary = make_canary(hsm.as_ref(), id).expect("made");
+        let store = MemoryStore::new(Origin { node: id, canary, policy_canary: Vec::new() });
         let entry = |number: u16| directory::Node {
             number: index(number),
             id: NodeId::from_bytes([number as u8; 16]),

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, params_from_iter, types::Value};
 use crate::{
     config::PostgresConfig,
     store::{
-        SCHEMA, StoreError,
+        SCHEMA, StoreError, USES_AFTER_BACKUP,
         postgres::{failed, manager, schema, setup, statements},
         sqlite::{self, copy::publish},
     },
@@ -24,7 +24,18 @@ use crate::{
 type Table = (&'static str, &'static [(&'static str, Type)]);
 
 /// What a backup holds, beside the origin. A test compares it with the schema.
-pub(super) const TABLES: [Table; 2] = [
+pub(super) const TABLES: [Table; 3] = [
+    (
+        "keks",
+        &[
+            ("number", Type::INT8),
+            ("id", Type::BYTEA),
+            ("state", Type::INT8),
+            ("uses", Type::INT8),
+            ("canary", Type::BYTEA),
+            ("since", Type::INT8),
+        ],
+    ),
     (
         "registrations",
         &[
@@ -122,9 +133,14 @@ pub(in crate::store) fn restore(from: &Path, config: &PostgresConfig) -> Result<
         }
         writer.finish().map_err(in_database)?;
     }
-    let next = "SELECT setval(pg_get_serial_sequence('registrations', 'number'), \
-                (SELECT coalesce(max(number), 0) + 1 FROM registrations), false)";
-    transaction.query(next, &[]).map_err(in_database)?;
+    for table in ["registrations", "keks"] {
+        let next = format!(
+            "SELECT setval(pg_get_serial_sequence('{table}', 'number'), \
+             (SELECT coalesce(max(number), 0) + 1 FROM {table}), false)"
+        );
+        transaction.query(&next, &[]).map_err(in_database)?;
+    }
+    transaction.execute(statements::MORE_USES, &[&USES_AFTER_BACKUP]).map_err(in_database)?;
     transaction.commit().map_err(in_database)
 }
 

@@ -11,7 +11,7 @@ use postgres::{
     types::{FromSql, Type},
 };
 
-use crate::store::{Listed, StoredAccess, StoredBody, StoredKey};
+use crate::store::{Kek, KekState, Listed, StoredAccess, StoredBody, StoredKey};
 
 /// Exactly so many bytes of a column.
 pub(super) struct Bytes<const N: usize>(pub(super) [u8; N]);
@@ -88,4 +88,29 @@ pub(super) fn listed(row: &Row) -> Result<Listed, postgres::Error> {
 pub(super) fn access(row: &Row, column: usize) -> Result<Option<StoredAccess>, postgres::Error> {
     let (list, mac): (Option<Vec<u8>>, Option<Vec<u8>>) = (row.try_get(column)?, row.try_get(column + 1)?);
     Ok(list.zip(mac).map(|(list, mac)| StoredAccess { list, mac }))
+}
+
+/// A state of a KEK of a column.
+pub(super) struct KekCode(pub(super) KekState);
+
+impl<'a> FromSql<'a> for KekCode {
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        let code = i64::from_sql(kind, raw)?;
+        KekState::of_code(code).map(Self).ok_or_else(|| format!("{code} is no state of a KEK").into())
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        <i64 as FromSql>::accepts(kind)
+    }
+}
+
+/// A row of the KEKs.
+pub(super) fn kek(row: &Row) -> Result<Kek, postgres::Error> {
+    Ok(Kek {
+        id: row.try_get::<_, Bytes<16>>(0)?.0,
+        state: row.try_get::<_, KekCode>(1)?.0,
+        uses: row.try_get::<_, i64>(2)?.unsigned_abs(),
+        canary: row.try_get(3)?,
+        since: row.try_get::<_, i64>(4)?.unsigned_abs(),
+    })
 }

@@ -41,9 +41,24 @@ pub(super) const WRAPPED_BY: &str = "SELECT id FROM keys WHERE record IS NOT NUL
 pub(super) const COUNT_WRAPPED_BY: &str =
     "SELECT count(*) FROM keys WHERE record IS NOT NULL AND substring(record FROM 4 FOR 16) = $1";
 
-/// All of the above.
+/// Keeps the KEKs as they are until this transaction ends. A lock on their rows would write to them each time.
+pub(super) const HOLD_KEKS: &str = "SELECT pg_advisory_xact_lock_shared(4992006)";
+/// Waits until nobody holds the KEKs.
+pub(super) const CHANGE_KEKS: &str = "SELECT pg_advisory_xact_lock(4992006)";
+pub(super) const KEKS: &str = "SELECT id, state, uses, canary, since FROM keks ORDER BY number";
+pub(super) const ACTIVE_KEK: &str = "SELECT id FROM keks WHERE state = 0";
+pub(super) const KEK_STATE: &str = "SELECT state FROM keks WHERE id = $1";
+pub(super) const INSERT_KEK: &str = "INSERT INTO keks (id, state, uses, canary, since) VALUES ($1, 0, 0, $2, $3)";
+pub(super) const END_KEK: &str = "UPDATE keks SET state = 1, since = $1 WHERE state = 0";
+pub(super) const SET_CANARY: &str = "UPDATE origin SET canary = $1";
+pub(super) const RETIRE_KEK: &str = "UPDATE keks SET state = 2, since = $2 WHERE id = $1";
+pub(super) const RESERVE_USES: &str =
+    "UPDATE keks SET uses = uses + $2 WHERE id = $1 AND uses <= $3::bigint - $2::bigint RETURNING uses";
+pub(super) const MORE_USES: &str = "UPDATE keks SET uses = uses + $1";
+
+/// Those of the above that requests use.
 #[cfg(test)]
-pub(super) const ALL: [&str; 15] = [
+pub(super) const ALL: [&str; 22] = [
     ORIGIN,
     INSERT_ORIGIN,
     REGISTRATION,
@@ -59,4 +74,11 @@ pub(super) const ALL: [&str; 15] = [
     BURY,
     WRAPPED_BY,
     COUNT_WRAPPED_BY,
+    HOLD_KEKS,
+    ACTIVE_KEK,
+    KEK_STATE,
+    INSERT_KEK,
+    END_KEK,
+    RETIRE_KEK,
+    RESERVE_USES,
 ];

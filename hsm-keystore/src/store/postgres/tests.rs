@@ -15,7 +15,7 @@ use crate::{
     store::{
         backup,
         sqlite::SqliteStore,
-        tests::{ALICE, BOB, conforms, id, new_key, origin, registration, states},
+        tests::{ALICE, BOB, KEK, conforms, id, new_key, origin, record, registration, states},
     },
 };
 
@@ -56,7 +56,9 @@ fn postgres_conforms() {
     // A connection that the server cut while it was idle costs nobody an error.
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'eds-keystored'";
     assert!(!client(&server, "one").query(cut, &[]).expect("answers").is_empty());
-    assert!(store.register(&registration(ALICE, 90, 90), &[new_key(90)]).is_ok());
+    let active = store.keks().expect("reads").pop().expect("one").id;
+    let key = NewKey { record: record(active, 90), ..new_key(90) };
+    assert_eq!(store.register(&registration(ALICE, 90, 90), &[key]).expect("stores"), Registered::Stored);
     drop(server);
     let error = store.ping().expect_err("the server is gone");
     assert!(error.may_pass(), "{error:?}");
@@ -110,6 +112,31 @@ fn of_changes_by_several_processes_one_wins() {
     }
 }
 
+/// A registration under way and a rotation decide one after the other: nothing is stored under a KEK that is not active.
+#[test]
+fn no_record_names_a_kek_that_was_read_only_before_it() {
+    let server = start();
+    let config = database(&server, "keks");
+    let stores =
+        [PostgresStore::create(&config, &origin()).expect("made"), PostgresStore::open(&config).expect("opens")];
+    let registered = thread::scope(|scope| {
+        let store = &stores[0];
+        let registrant = scope.spawn(move || {
+            let register = |number: u8| {
+                let key = NewKey { key: KeyId::from_bytes([number; 16]), ..new_key(1) };
+                store.register(&registration(ALICE, number, number), &[key]).expect("answers")
+            };
+            (0..=255).take_while(|number| register(*number) == Registered::Stored).count() as u64
+        });
+        while stores[1].count_wrapped_by(&KEK).expect("counts") < 5 {}
+        assert_eq!(stores[1].begin_kek(&record([71; 16], 0), 5).expect("answers"), KekChanged::Done);
+        let then = stores[1].count_wrapped_by(&KEK).expect("counts");
+        (registrant.join().expect("no panic"), then)
+    });
+    assert_eq!(registered.0, registered.1);
+    assert_eq!(stores[1].retire_kek(&KEK, 6).expect("answers"), KekChanged::StillWraps(registered.0));
+}
+
 #[test]
 fn no_statement_reads_a_table_from_end_to_end() {
     let server = start();
@@ -156,6 +183,8 @@ fn older_tables_are_migrated_and_newer_or_careless_servers_are_refused() {
     client.batch_execute("DROP TABLE keys_by_kek").expect("dropped");
     let store = PostgresStore::open(&config).expect("migrated");
     assert_eq!((store.schema().expect("reads"), store.origin().expect("reads")), (crate::store::SCHEMA, origin()));
+    let kek = store.keks().expect("reads").remove(0);
+    assert_eq!((kek.id, kek.state, kek.uses, kek.canary), (KEK, KekState::Active, 1 << 24, origin().canary));
 
     client.batch_execute("UPDATE schema_version SET version = 1000").expect("changed");
     let newer = PostgresStore::open(&config).err().expect("newer").to_string();
@@ -208,8 +237,12 @@ fn a_backup_goes_from_either_store_to_either() {
     backup::restore(&back, &StoreConfig::Postgres(other.clone())).expect("restored");
     let store = PostgresStore::open(&other).expect("opens");
     assert_eq!((store.read(&all).expect("reads"), store.origin().expect("reads")), (whole, origin()));
-    // Numbers of registrations go on where they were.
+    // Nobody knows how often the KEK was used after a backup: at each restore much is counted.
+    let uses: Vec<_> = store.keks().expect("reads").iter().map(|kek| kek.uses).collect();
+    assert_eq!(uses, [2 << 28]);
+    // Numbers of registrations and KEKs go on where they were.
     assert_eq!(store.register(&registration(ALICE, 2, 2), &[new_key(4)]).expect("stores"), Registered::Stored);
+    assert_eq!(store.begin_kek(&record([71; 16], 0), 5).expect("answers"), KekChanged::Done);
     let again = store.register(&registration(ALICE, 1, 1), &[new_key(1)]).expect("answers");
     assert_eq!(again, Registered::Before(vec![KeyState::Pending]));
     assert_eq!(states(&store, &[4]), [Some(KeyState::Pending)]);

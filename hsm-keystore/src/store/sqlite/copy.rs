@@ -8,30 +8,39 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rusqlite::Connection;
 
 use crate::store::{
-    StoreError,
+    StoreError, now,
     sqlite::{failed, raw_connection, setup},
 };
 
 /// Copies the database to `to`, which must not exist.
 pub(in crate::store) fn copy(source: &Path, to: &Path) -> Result<(), StoreError> {
+    copy_and(source, to, |_| Ok(()))
+}
+
+/// Copies the database to `to`, which must not exist, and lets `change` alter the copy first.
+pub(in crate::store) fn copy_and(
+    source: &Path,
+    to: &Path,
+    change: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+) -> Result<(), StoreError> {
     publish(to, |draft| {
         let connection = raw_connection(source)?;
         // One read transaction: the copy is the database of one moment.
         let into = draft.to_str().ok_or_else(|| setup(to, "has a name that is not UTF-8".into()))?;
         connection.execute("VACUUM INTO ?1", [into]).map_err(|error| failed(source, error))?;
-        Ok(())
+        drop(connection);
+        change(&raw_connection(draft)?).map_err(|error| failed(to, error))
     })
 }
 
 /// Copies the database to a new file beside it, whose name says why and when.
 pub(super) fn beside(file: &Path, why: &str) -> Result<PathBuf, StoreError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = now();
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let names = std::iter::once(format!("{name}.{why}.{now}"))
         .chain((2..100).map(|number| format!("{name}.{why}.{now}-{number}")));

@@ -18,7 +18,7 @@ pub(in crate::store) const VERSION: u32 = STEPS.len() as u32;
 const APPLICATION: i64 = 0x4544_534b;
 
 /// What leads to each version from the one before.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     // 1. Keys keep their registrant in their own row: it is asked with every change.
     "
 CREATE TABLE origin (
@@ -53,6 +53,22 @@ CREATE TABLE keys (
 ",
     // 2. Which records a KEK wraps is asked when it is rotated; its id has the same place in every record.
     "CREATE INDEX keys_by_kek ON keys (substr(record, 4, 16), id) WHERE record IS NOT NULL;",
+    // 3. A node has one KEK after the other; each is used so often and no more. Of the first one's uses before this
+    // version, those for stored shares are known, and 2^24 are taken for the others.
+    "
+CREATE TABLE keks (
+    number INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
+    state INTEGER NOT NULL CHECK (state IN (0, 1, 2)),
+    uses INTEGER NOT NULL,
+    canary BLOB NOT NULL,
+    since INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX one_active_kek ON keks (state) WHERE state = 0;
+INSERT INTO keks (id, state, uses, canary, since)
+    SELECT substr(canary, 4, 16), 0, (SELECT count(*) FROM keys) + 16777216, canary, unixepoch()
+    FROM origin WHERE length(canary) > 19;
+",
 ];
 
 pub(in crate::store) fn create(transaction: &Transaction<'_>) -> rusqlite::Result<()> {

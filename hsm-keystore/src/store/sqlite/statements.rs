@@ -34,9 +34,21 @@ pub(super) const WRAPPED_BY: &str = "SELECT id FROM keys WHERE record IS NOT NUL
 pub(super) const COUNT_WRAPPED_BY: &str =
     "SELECT count(*) FROM keys WHERE record IS NOT NULL AND substr(record, 4, 16) = ?1";
 
-/// All of the above.
+pub(super) const KEKS: &str = "SELECT id, state, uses, canary, since FROM keks ORDER BY number";
+pub(super) const ACTIVE_KEK: &str = "SELECT id FROM keks WHERE state = 0";
+pub(super) const KEK_STATE: &str = "SELECT state FROM keks WHERE id = ?1";
+pub(in crate::store) const INSERT_KEK: &str =
+    "INSERT INTO keks (id, state, uses, canary, since) VALUES (?1, 0, 0, ?2, ?3)";
+pub(super) const END_KEK: &str = "UPDATE keks SET state = 1, since = ?1 WHERE state = 0";
+pub(super) const SET_CANARY: &str = "UPDATE origin SET canary = ?1 WHERE only = 1";
+pub(super) const RETIRE_KEK: &str = "UPDATE keks SET state = 2, since = ?2 WHERE id = ?1";
+pub(super) const RESERVE_USES: &str =
+    "UPDATE keks SET uses = uses + ?2 WHERE id = ?1 AND uses <= ?3 - ?2 RETURNING uses";
+pub(in crate::store) const MORE_USES: &str = "UPDATE keks SET uses = uses + ?1";
+
+/// Those of the above that requests use.
 #[cfg(test)]
-pub(super) const ALL: [&str; 18] = [
+pub(super) const ALL: [&str; 25] = [
     ORIGIN,
     INSERT_ORIGIN,
     PING,
@@ -55,4 +67,11 @@ pub(super) const ALL: [&str; 18] = [
     BURY,
     WRAPPED_BY,
     COUNT_WRAPPED_BY,
+    ACTIVE_KEK,
+    KEK_STATE,
+    INSERT_KEK,
+    END_KEK,
+    SET_CANARY,
+    RETIRE_KEK,
+    RESERVE_USES,
 ];
