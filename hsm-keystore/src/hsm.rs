@@ -152,12 +152,18 @@ pub trait Hsm: Send + Sync {
     /// [`HsmError`] when not all of them could be wrapped.
     fn wrap(&self, secrets: Vec<ToWrap>) -> Result<Vec<Vec<u8>>, HsmError>;
 
-    /// Unwraps records, in order. A record that was altered, is bound to something else or was wrapped by another key is
-    /// [`Opaque`] and spoils no other.
+    /// Unwraps records, in order, each by the KEK of this token that it names. A record that was altered, is bound to
+    /// something else or was wrapped by a key that is not here is [`Opaque`] and spoils no other.
     ///
     /// # Errors
     /// [`HsmError`] when the token could not decide.
     fn unwrap(&self, records: Vec<ToUnwrap>) -> Result<Vec<Opened>, HsmError>;
+
+    /// Wraps new records under this KEK from now on, if it can do all that a KEK must.
+    ///
+    /// # Errors
+    /// [`HsmError::Setup`] when it is not in the token, or not as it must be; the KEK stays the one it was.
+    fn adopt(&self, kek: TokenKeyId) -> Result<(), HsmError>;
 
     /// The Diffie-Hellman step of opening a sealed message: the x-coordinate of the private transport key times `peer`,
     /// an uncompressed SEC 1 point.

@@ -27,6 +27,7 @@ pub mod identity;
 pub mod node;
 pub mod policy;
 pub mod recovery;
+pub mod rotation;
 pub mod server;
 pub mod store;
 mod whole_file;

@@ -7,10 +7,11 @@
 
 use std::{
     io::{self, IsTerminal, Write},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::{Parser, Subcommand};
@@ -31,7 +32,7 @@ use eds_keystore::{
         self_test::{Check, described},
     },
     node::{SystemClock, startup},
-    recovery,
+    recovery, rotation,
     server::{Server, tls},
     store::backup::Contents,
 };
@@ -132,11 +133,38 @@ enum HsmCommand {
         #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
-    /// Shows the token, its suite and its keys with fingerprints and attributes.
+    /// Shows the token, its suite and its keys with fingerprints and attributes; and every KEK with its state, its uses and
+    /// the number of records that name it.
     Status {
         /// The configuration file.
         #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
+    },
+    /// Makes a KEK for new shares, while the node may serve; the one of before opens what it wrapped.
+    Rotate {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+    },
+    /// Wraps what older KEKs wrapped anew under the active one, while the node may serve. Can be ended and begun again.
+    Rewrap {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+        /// How many records at a time.
+        #[arg(long, value_name = "NUMBER", default_value = "500")]
+        batch: NonZeroUsize,
+    },
+    /// Retires a KEK that no record names any more.
+    Retire {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+        /// The id of the KEK, as `hsm status` shows it.
+        kek: String,
+        /// Removes its key from the token too, for ever: backups from before the re-wrapping are worth nothing then.
+        #[arg(long)]
+        destroy: bool,
     },
 }
 
@@ -145,7 +173,7 @@ enum AuditCommand {
     /// Makes the log of a further process of a node that exists: several processes may serve one node on PostgreSQL.
     Create {
         /// The configuration file of that process.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
     /// Finds any entry that was changed, dropped, reordered or forked, and names the first. Exit status 1 when there is
@@ -269,8 +297,16 @@ fn hsm(command: &HsmCommand) -> Result<(), String> {
             print(&command::init(&load(config)?.hsm, &officer).map_err(told)?)
         }
         HsmCommand::Keygen { config } => init(&load(config)?),
-        HsmCommand::Check { config } => report(&command::check(&load(config)?.hsm)),
-        HsmCommand::Status { config } => print(&command::status(&load(config)?.hsm).map_err(told)?),
+        HsmCommand::Check { config } => {
+            let config = load(config)?;
+            report(&command::check(&config.hsm, rotation::active_kek(&config)))
+        }
+        HsmCommand::Status { config } => print(&rotation::status(&load(config)?).map_err(told)?),
+        HsmCommand::Rotate { config } => print(&rotation::rotate(&load(config)?).map_err(told)?),
+        HsmCommand::Rewrap { config, batch } => rewrap(&load(config)?, *batch),
+        HsmCommand::Retire { config, kek, destroy } => {
+            print(&rotation::retire(&load(config)?, kek, *destroy).map_err(told)?)
+        }
     }
 }
 
@@ -282,6 +318,27 @@ fn check_config(file: &Path, strict: bool) -> Result<(), String> {
         return Err(format!("{}: {errors} errors, {warnings} warnings", file.display()));
     }
     Ok(())
+}
+
+fn rewrap(config: &Config, batch: NonZeroUsize) -> Result<(), String> {
+    let mut told_at = Instant::now();
+    let done = rotation::rewrap(config, batch, &mut |progress| {
+        if told_at.elapsed() >= Duration::from_secs(1) || progress.done == progress.total {
+            told_at = Instant::now();
+            eprintln!("{} of {} records", progress.done, progress.total);
+        }
+    });
+    let done = done.map_err(told)?;
+    print(&format!("{} records wrapped anew\n", done.done))?;
+    if done.unreadable.is_empty() {
+        return Ok(());
+    }
+    let named = done.unreadable.iter().take(20).map(|key| format!("  {key}\n")).collect::<String>();
+    Err(format!(
+        "{} records do not open, and stay as they are:\n{named}hint: their rows were altered, or their KEK left the token; \
+         the other nodes have shares of these keys",
+        done.unreadable.len()
+    ))
 }
 
 fn check(config: &Config) -> Result<(), String> {
@@ -397,6 +454,7 @@ fn serve(config: &Config) -> Result<(), Failure> {
         }
     };
     let node = Arc::new(node);
+    node.wrapping.count_start().map_err(told)?;
     tracing::info!(node = %node.id, number = %node.number, directory = node.directory.version, "every check holds");
     if let Some(weaker) = node.hsm.facts().custody.weaker() {
         tracing::warn!(weaker, "private keys are weaker than in a token, as hsm.weaker_wrapped_keys permits");
@@ -412,6 +470,7 @@ fn serve(config: &Config) -> Result<(), Failure> {
         let (node, every) = (Arc::clone(&node), config.audit.checkpoint);
         node.log_life(Operation::START).await.map_err(told)?;
         print(&format!("listening on https://{}\n", server.address()))?;
+        let following = tokio::spawn(Arc::clone(&node).follow_kek());
         let signing = tokio::spawn(Arc::clone(&node).sign_checkpoints(every));
         let lost = tokio::sync::OnceCell::new();
         let over = async {
@@ -424,6 +483,7 @@ fn serve(config: &Config) -> Result<(), Failure> {
         };
         server.run(over).await;
         signing.abort();
+        following.abort();
         node.log_life(Operation::STOP).await.map_err(told)?;
         if let Some(reason) = lost.into_inner() {
             return Err(Failure { status: TOKEN_LOST, reason: format!("the token is lost: {reason}") });

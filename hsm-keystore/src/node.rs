@@ -1,6 +1,7 @@
 //! A node at work: its identity, the cluster directory, its token and its store, shared by all requests.
 
 pub mod access;
+pub mod kek;
 pub mod startup;
 
 use std::{
@@ -16,7 +17,7 @@ use eds_core::{
 use crate::{
     audit::{AppendError, Decision, Log, Operation, Outcome, RequestId, Who, signer},
     hsm::{Hsm, RecordContext, record::Purpose, self_test::described},
-    node::access::AccessGuard,
+    node::{access::AccessGuard, kek::Wrapping},
     policy::node::NodePolicy,
     store::{ShareStore, StoredBody, StoredKey},
 };
@@ -59,6 +60,8 @@ pub struct Node {
     pub hsm: Arc<dyn Hsm>,
     /// The store.
     pub store: Arc<dyn ShareStore>,
+    /// Wraps new shares.
+    pub wrapping: Wrapping,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Checks access lists as they are read.
@@ -82,7 +85,8 @@ impl Node {
         audit: Arc<Log>,
     ) -> Self {
         let access = AccessGuard::new(id, Arc::clone(&hsm));
-        Self { id, number, directory, hsm, store, clock, access, audit, policy: NodePolicy::default() }
+        let wrapping = Wrapping::new(Arc::clone(&hsm), Arc::clone(&store));
+        Self { id, number, directory, hsm, store, wrapping, clock, access, audit, policy: NodePolicy::default() }
     }
 
     /// The node with this policy.
@@ -130,15 +134,39 @@ impl Node {
         }
     }
 
+    /// Takes the KEK that the database calls active, from time to time, for ever: a KEK that was rotated may leave the
+    /// token some time later.
+    pub async fn follow_kek(self: Arc<Self>) {
+        let mut turns = tokio::time::interval(FOLLOW);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            turns.tick().await;
+            let node = Arc::clone(&self);
+            match tokio::task::spawn_blocking(move || node.wrapping.follow()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(error = described(&error), "the active KEK is not known"),
+                Err(error) => tracing::warn!(%error, "the active KEK is not known"),
+            }
+        }
+    }
+
     /// What the record of a stored share is bound to.
     pub fn record_context(&self, stored: &StoredKey, body: &StoredBody) -> RecordContext {
-        RecordContext {
-            purpose: Purpose::Share,
-            key: stored.key,
-            node: self.id,
-            epoch: body.epoch,
-            index: self.number,
-            manifest: stored.manifest_digest,
-        }
+        record_context(self.id, self.number, stored, body)
+    }
+}
+
+/// How often a process asks which KEK is active, beside when it is told that its own is not.
+const FOLLOW: Duration = Duration::from_secs(30);
+
+/// What the record of a share that a node stores is bound to.
+pub fn record_context(node: NodeId, number: ShareIndex, stored: &StoredKey, body: &StoredBody) -> RecordContext {
+    RecordContext {
+        purpose: Purpose::Share,
+        key: stored.key,
+        node,
+        epoch: body.epoch,
+        index: number,
+        manifest: stored.manifest_digest,
     }
 }

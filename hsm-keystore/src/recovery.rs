@@ -8,11 +8,16 @@ use std::path::Path;
 
 use crate::{
     config::Config,
-    hsm::{HsmError, pkcs11::Pkcs11Hsm, self_test::belongs},
+    hsm::{
+        HsmError, TokenKeyId,
+        pkcs11::Pkcs11Hsm,
+        self_test::{belongs, opens_older},
+    },
     identity::{Identity, IdentityError},
     store::{
         self, StoreError,
         backup::{self, Contents},
+        kek_of,
     },
 };
 
@@ -91,9 +96,12 @@ pub fn restore(config: &Config, from: &Path) -> Result<Contents, RestoreError> {
             expected: identity.node.to_string(),
         });
     }
-    let hsm = Pkcs11Hsm::open(&config.hsm)?;
+    let kek = kek_of(&contents.origin.canary).map(TokenKeyId::from_bytes);
+    let hsm = Pkcs11Hsm::open_with_kek(&config.hsm, kek)?;
     let origin = contents.origin.clone();
-    for check in belongs(&hsm, origin.node, origin.canary, &origin.policy_canary) {
+    let mut checks = belongs(&hsm, origin.node, origin.canary, &origin.policy_canary);
+    checks.push(opens_older(&hsm, origin.node, &contents.keks));
+    for check in checks {
         if let Err(reason) = check.outcome {
             return Err(RestoreError::OtherToken { backup: from.display().to_string(), check: check.what, reason });
         }

@@ -25,7 +25,7 @@ use eds_core::{
     ids::{Epoch, KeyId, NodeId},
 };
 
-pub use self::backend::{create, discard, exists, open};
+pub use self::backend::{create, discard, exists, open, open_current};
 
 /// The SHA-256 digest of a registrant, as `eds_core::registrant` computes it.
 pub type RegistrantDigest = [u8; 32];
@@ -398,6 +398,11 @@ const USES_AFTER_BACKUP: i64 = 1 << 28;
 /// The KEK that a record names.
 pub fn kek_of(record: &[u8]) -> Option<KekId> {
     record.get(KEK_IN_RECORD)?.try_into().ok()
+}
+
+/// The active KEK of a database; none when it does not answer, or is of an older schema.
+pub fn active_kek(store: &dyn ShareStore) -> Option<KekId> {
+    store.keks().ok()?.into_iter().find(|kek| kek.state == KekState::Active).map(|kek| kek.id)
 }
 
 /// Whether all of these records name this KEK.

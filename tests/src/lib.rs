@@ -12,6 +12,7 @@ pub mod files;
 pub mod fuzz_targets;
 pub mod grid;
 pub mod issuer;
+pub mod kills;
 pub mod node;
 pub mod pki;
 pub mod ports;
@@ -19,6 +20,7 @@ pub mod postgres;
 pub mod process;
 pub mod relay;
 pub mod sample;
+pub mod shares;
 pub mod trouble;
 pub mod user;
 

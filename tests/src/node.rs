@@ -275,7 +275,17 @@ impl Node {
     /// # Errors
     /// When it cannot be started.
     pub fn command_of(&self, words: &[&str]) -> Outcome<user::Run> {
-        user::run(self.program()?.args(words).arg("--config").arg(self.config()))
+        user::run(&mut self.command_line(words)?)
+    }
+
+    /// The command line `eds-keystored SECTION COMMAND --config …` for this node.
+    ///
+    /// # Errors
+    /// When the program is not built.
+    pub fn command_line(&self, words: &[&str]) -> Outcome<Command> {
+        let mut command = self.program()?;
+        command.args(words).arg("--config").arg(self.config()).stdin(std::process::Stdio::null());
+        Ok(command)
     }
 
     /// The node's database.
@@ -358,6 +368,27 @@ impl Node {
         fs::write(node.config(), settings)?;
         node.command_of(&["audit", "create"])?.success()?;
         Ok(node)
+    }
+
+    /// The KEKs of the node as `hsm status` tells them: id, state, and how many records name it. A KEK that the database
+    /// does not know has the state "unknown".
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn keks(&self) -> Outcome<Vec<(String, String, u64)>> {
+        let said = self.command_of(&["hsm", "status"])?.success()?.text();
+        let mut keks = Vec::new();
+        for line in said.lines() {
+            if let Some((id, rest)) = line.strip_prefix("KEK ").and_then(|rest| rest.split_once(": ")) {
+                let state = rest.split([',', ' ']).next().unwrap_or_default();
+                keks.push((id.to_owned(), state.to_owned(), 0));
+            } else if let Some((count, _)) = line.trim().split_once(" records name it")
+                && let Some(last) = keks.last_mut()
+            {
+                last.2 = count.parse()?;
+            }
+        }
+        Ok(keks)
     }
 
     /// The label of its token.

@@ -6,40 +6,14 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use eds::{
-    config::Config,
-    journey::Nodes,
-    keystore::{Evidence, NewKey, Terms, Want},
-};
 use eds_core::ids::KeyId;
 use eds_tests::{
     Outcome, Trouble,
     cluster::{Cluster, Plan},
     files,
     node::Node,
-    user::User,
+    shares::{fetch, nodes, register},
 };
-
-/// Registers a key and says what is wanted to fetch it, and its secret.
-fn register(nodes: &Nodes) -> Outcome<(Want, [u8; 32])> {
-    let new = NewKey::random();
-    let (id, secret) = (new.id, *new.secret.input_key("test", new.id).as_bytes());
-    let prepared =
-        nodes.keystore().prepare(&[new], Terms::default()).map_err(|error| Trouble::new(error.to_string()))?;
-    let anchor = prepared.manifest(id).ok_or_else(|| Trouble::new("no manifest"))?.anchor();
-    nodes.register(prepared)?;
-    Ok((Want { key: id, evidence: Evidence::Anchor(anchor) }, secret))
-}
-
-fn fetch(nodes: &Nodes, want: &Want) -> Outcome<[u8; 32]> {
-    let (secrets, _) = nodes.fetch_all(std::slice::from_ref(want))?;
-    let secret = secrets.first().ok_or_else(|| Trouble::new("no secret"))?;
-    Ok(*secret.input_key("test", want.key).as_bytes())
-}
-
-fn nodes(user: &User) -> Outcome<Nodes> {
-    Ok(Nodes::open(&Config::load(Some(user.config()))?)?)
-}
 
 fn lose_the_database(node: &Node) -> Outcome {
     for name in files::names(node.folder())?.iter().filter(|name| name.starts_with("store.sqlite")) {

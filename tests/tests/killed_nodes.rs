@@ -3,17 +3,9 @@
 //!
 //! `make soak` repeats this some hundreds of times.
 
-use std::{
-    fs,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::{fs, process::Stdio, time::Instant};
 
-use eds_tests::{Outcome, cluster::Cluster, sample};
-
-fn rounds() -> u64 {
-    if std::env::var_os("EDS_SOAK").is_some() { 300 } else { 10 }
-}
+use eds_tests::{Outcome, cluster::Cluster, kills, sample};
 
 #[test]
 fn a_registration_is_whole_or_refused_whenever_a_node_dies() -> Outcome {
@@ -28,11 +20,11 @@ fn a_registration_is_whole_or_refused_whenever_a_node_dies() -> Outcome {
     fs::remove_file(&cipher)?;
 
     let mut refused = 0;
-    for round in 0..rounds() {
-        let victim = 1 + u16::try_from(sample::below(&format!("victim {round}"), 3))?;
-        let moment = usual.mul_f64(sample::below(&format!("moment {round}"), 1000) as f64 / 1000.0);
+    for round in 0..kills::rounds() {
+        let victim = kills::victim(&round.to_string(), 3)?;
+        let moment = kills::moment(&round.to_string(), usual);
         let mut child = alice.command(["encrypt", "plain", "-o", "cipher"]).stderr(Stdio::null()).spawn()?;
-        wait_until(Instant::now() + moment);
+        kills::wait_until(Instant::now() + moment);
         cluster.node(victim)?.kill()?;
         let done = child.wait()?.success();
         assert_eq!(cipher.exists(), done, "round {round}: node {victim} killed after {moment:?}");
@@ -54,13 +46,6 @@ fn a_registration_is_whole_or_refused_whenever_a_node_dies() -> Outcome {
             cluster.node(victim)?.start()?;
         }
     }
-    eprintln!("{refused} of {} registrations were refused", rounds());
+    eprintln!("{refused} of {} registrations were refused", kills::rounds());
     Ok(())
-}
-
-/// Waits for a moment that is chosen at random.
-fn wait_until(moment: Instant) {
-    while let Some(left) = moment.checked_duration_since(Instant::now()) {
-        std::thread::park_timeout(left.min(Duration::from_millis(1)));
-    }
 }

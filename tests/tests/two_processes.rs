@@ -4,7 +4,7 @@
 use std::fs;
 
 use eds_tests::{
-    Outcome, Trouble,
+    Outcome,
     cluster::{Cluster, Plan},
     node::Node,
     ports,
@@ -18,9 +18,7 @@ fn encrypt(user: &User, name: &str) -> Outcome<String> {
     fs::write(user.home().join("plain"), sample::bytes(name, 20_000))?;
     // All nodes are needed, so that the one of two processes always is.
     let done = user.eds(["encrypt", "plain", "-o", name, "-m", "3"])?.success()?;
-    let words: Vec<&str> = done.stderr.split([' ', ',']).collect();
-    let key = words.iter().position(|word| *word == "key").and_then(|at| words.get(at + 1));
-    key.map(|key| (*key).to_owned()).ok_or_else(|| Trouble::new(done.stderr.clone()))
+    Ok(done.key())
 }
 
 fn decrypt(user: &User, owner: &User, name: &str) -> Outcome<Run> {
@@ -40,13 +38,6 @@ fn assert_refused(user: &User, owner: &User, name: &str) -> Outcome {
     let by_first = run.stderr.lines().any(|line| line.contains("node 1 (") && line.contains("refused: not permitted"));
     assert!(by_first, "{}", run.stderr);
     Ok(())
-}
-
-/// The name by which the nodes know a user.
-fn name_of(user: &User) -> Outcome<String> {
-    let said = user.eds(["doctor"])?.success()?.text();
-    let name = said.lines().find_map(|line| Some(line.split_once("takes you for ")?.1.to_owned()));
-    name.ok_or_else(|| Trouble::new(format!("no name in {said}")))
 }
 
 fn change(owner: &User, how: &[&str], key: &str) -> Outcome {
@@ -82,7 +73,7 @@ fn two_processes_on_one_database_are_one_node() -> Outcome {
     let key = encrypt(&alice, "by-second")?;
     balancer.redirect(to_first);
     assert_reads(&alice, &alice, "by-second")?;
-    let bob_name = name_of(&bob)?;
+    let bob_name = bob.name()?;
     assert_refused(&bob, &alice, "by-second")?;
 
     // A change of an access list by one process counts for the other at once, in both directions; the process that is

@@ -9,6 +9,7 @@ use eds_core::api::Problem;
 
 use crate::{
     hsm::{HsmError, HsmErrorKind, self_test::described},
+    node::kek::WrapError,
     store::StoreError,
 };
 
@@ -168,6 +169,20 @@ impl From<HsmError> for ApiError {
             error => {
                 tracing::error!(error = described(&error), "the token does not answer");
                 Self::new(Word::HsmUnavailable, "this node's token does not answer; try again, or use other nodes")
+            }
+        }
+    }
+}
+
+impl From<WrapError> for ApiError {
+    fn from(error: WrapError) -> Self {
+        match error {
+            WrapError::Hsm(error) => error.into(),
+            WrapError::Store(error) => error.into(),
+            error => {
+                tracing::error!(error = described(&error), "nothing can be wrapped");
+                let detail = "this node takes no new keys: its officers must run `eds-keystored hsm rotate`";
+                Self::new(Word::HsmUnavailable, detail)
             }
         }
     }

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     api::{ApiError, Known, Shared, Word},
-    node::Node,
+    node::{Node, kek::WrapError},
 };
 
 /// `GET /v1/node`.
@@ -57,6 +57,11 @@ pub(super) async fn ready(State(shared): State<Shared>) -> Result<impl IntoRespo
 
 fn try_everything(node: &Node) -> Result<(), ApiError> {
     node.hsm.canary()?;
+    match node.wrapping.count(1) {
+        // What is stored is still given.
+        Ok(()) | Err(WrapError::UsedUp { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     node.store.ping().map_err(|error| match ApiError::from(error) {
         passing if passing.word() == Word::Busy => passing,
         _ => ApiError::new(Word::Busy, "the database does not answer"),

@@ -2,6 +2,7 @@
 
 use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
+use eds_core::ids::NodeId;
 use serde_json::{Value, json};
 
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
     config::HsmConfig,
     hex,
     hsm::{
-        Hsm, HsmError,
+        Hsm, HsmError, TokenKeyId,
         pin::PinSource,
         pkcs11::{Ceremony, KeyDescription, Pkcs11Hsm, Place, prepare_token},
         self_test::{Check, operations},
@@ -26,9 +27,9 @@ pub fn init(config: &HsmConfig, officer: &PinSource) -> Result<String, HsmError>
     Ok(format!("token {:?}: {description}\nnext: `eds-keystored hsm keygen`\n", config.token))
 }
 
-/// Every check of the token alone: its operations and its keys.
-pub fn check(config: &HsmConfig) -> Vec<Check> {
-    match Pkcs11Hsm::open(config) {
+/// Every check of the token alone: its operations and its keys, of several KEKs this one.
+pub fn check(config: &HsmConfig, kek: Option<TokenKeyId>) -> Vec<Check> {
+    match Pkcs11Hsm::open_with_kek(config, kek) {
         Ok(hsm) => {
             let found = format!("{:?}: {}", config.token, hsm.description());
             let mut checks = vec![Check { what: "token", outcome: Ok(found) }];
@@ -41,18 +42,18 @@ pub fn check(config: &HsmConfig) -> Vec<Check> {
     }
 }
 
-/// What the token is and which keys it holds, without a judgement.
+/// What the token is and which keys it holds, of several KEKs this one, without a judgement; and the token itself.
 ///
 /// # Errors
 /// [`HsmError`].
-pub fn status(config: &HsmConfig) -> Result<String, HsmError> {
-    let hsm = Pkcs11Hsm::open(config)?;
+pub fn status(config: &HsmConfig, kek: Option<TokenKeyId>) -> Result<(String, Pkcs11Hsm), HsmError> {
+    let hsm = Pkcs11Hsm::open_with_kek(config, kek)?;
     let mut text = format!("token {:?}: {}\nnew records: {}\n", config.token, hsm.description(), hsm.suite());
     if let Some(weaker) = hsm.facts().custody.weaker() {
         text.push_str(&format!("WEAKER than keys in a token: {weaker}\n"));
     }
     hsm.describe()?.iter().for_each(|key| text.push_str(&told(key)));
-    Ok(text)
+    Ok((text, hsm))
 }
 
 /// A key in words.
@@ -84,6 +85,41 @@ fn key_record(key: &KeyDescription) -> Value {
     record
 }
 
+/// Writes the record of a new KEK to a new file, which must not exist. Nothing in it is secret.
+///
+/// # Errors
+/// When the file cannot be made.
+pub fn write_kek_record(
+    file: &Path,
+    config: &HsmConfig,
+    token: &str,
+    keys: &[KeyDescription],
+    before: TokenKeyId,
+    node: NodeId,
+    milliseconds: u64,
+) -> std::io::Result<()> {
+    let keys: Vec<Value> = keys.iter().map(key_record).collect();
+    write_new(
+        file,
+        &json!({
+            "format": "eds/v1/kek-ceremony",
+            "time": rfc3339(milliseconds),
+            "release": env!("CARGO_PKG_VERSION"),
+            "module": config.module,
+            "token": { "label": config.token, "description": token },
+            "keys": keys,
+            "node": node.to_string(),
+            "takes_the_place_of": before.to_string(),
+        }),
+    )
+}
+
+fn write_new(file: &Path, record: &Value) -> std::io::Result<()> {
+    let mut new = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(file)?;
+    new.write_all(format!("{record:#}\n").as_bytes())?;
+    new.sync_all()
+}
+
 /// Writes the record of a ceremony to a new file, which must not exist. Nothing in it is secret.
 ///
 /// # Errors
@@ -109,7 +145,5 @@ pub fn write_record(
         "transport_key": hex::encode(&identity.transport_key.0),
         "audit_key": hex::encode(&identity.audit_key.0),
     });
-    let mut new = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(file)?;
-    new.write_all(format!("{record:#}\n").as_bytes())?;
-    new.sync_all()
+    write_new(file, &record)
 }

@@ -2,7 +2,10 @@
 //!
 //! It can be told to be out of order, so that what a server does during an outage can be tested.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
@@ -29,17 +32,36 @@ use crate::hsm::{
 
 /// A token in memory, with keys of its own.
 pub struct MemoryHsm {
-    kek_id: TokenKeyId,
-    kek: LessSafeKey,
+    keks: Mutex<Keks>,
     suite: Suite,
-    kek_bytes: Zeroizing<[u8; 32]>,
-    kek_mac: hmac::Key,
     transport: SecretKey,
     policy_id: TokenKeyId,
     policy: hmac::Key,
     audit: SigningKey,
     out_of_order: AtomicBool,
     health: watch::Sender<Health>,
+}
+
+struct Keks {
+    active: Arc<Kek>,
+    all: Vec<Arc<Kek>>,
+}
+
+/// A KEK with its HMAC key.
+struct Kek {
+    id: TokenKeyId,
+    key: LessSafeKey,
+    bytes: Zeroizing<[u8; 32]>,
+    mac: hmac::Key,
+}
+
+impl Kek {
+    fn new() -> Result<Self, HsmError> {
+        let bytes = random::<32>()?;
+        let key = UnboundKey::new(&AES_256_GCM, bytes.as_slice()).map_err(|_| HsmError::Random)?;
+        let mac = hmac::Key::new(hmac::HMAC_SHA256, random::<32>()?.as_slice());
+        Ok(Self { id: TokenKeyId::from_bytes(*random()?), key: LessSafeKey::new(key), bytes, mac })
+    }
 }
 
 impl MemoryHsm {
@@ -56,15 +78,11 @@ impl MemoryHsm {
     /// # Errors
     /// [`HsmError::Random`].
     pub fn with_suite(suite: Suite) -> Result<Self, HsmError> {
-        let kek_bytes = random::<32>()?;
-        let kek = UnboundKey::new(&AES_256_GCM, kek_bytes.as_slice()).map_err(|_| HsmError::Random)?;
+        let kek = Arc::new(Kek::new()?);
         let (transport, audit) = (software::fresh_key()?.0, SigningKey::from(software::fresh_key()?.0));
         Ok(Self {
-            kek_id: TokenKeyId::from_bytes(*random()?),
-            kek: LessSafeKey::new(kek),
+            keks: Mutex::new(Keks { all: vec![Arc::clone(&kek)], active: kek }),
             suite,
-            kek_bytes,
-            kek_mac: hmac::Key::new(hmac::HMAC_SHA256, random::<32>()?.as_slice()),
             transport,
             policy_id: TokenKeyId::from_bytes(*random()?),
             policy: hmac::Key::new(hmac::HMAC_SHA256, random::<32>()?.as_slice()),
@@ -72,6 +90,21 @@ impl MemoryHsm {
             out_of_order: AtomicBool::new(false),
             health: watch::channel(Health::Working).0,
         })
+    }
+
+    /// Makes one more KEK, which wraps nothing yet.
+    ///
+    /// # Errors
+    /// [`HsmError::Random`].
+    pub fn make_kek(&self) -> Result<TokenKeyId, HsmError> {
+        let kek = Arc::new(Kek::new()?);
+        let id = kek.id;
+        self.keks().all.push(kek);
+        Ok(id)
+    }
+
+    fn keks(&self) -> MutexGuard<'_, Keks> {
+        self.keks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes every later call fail as an unreachable token does, or ends that.
@@ -92,15 +125,13 @@ impl MemoryHsm {
 
     fn unwrap_one(&self, item: &ToUnwrap) -> Opened {
         let record = Record::parse(&item.record).map_err(|_| Opaque)?;
-        if record.kek != self.kek_id {
-            return Err(Opaque);
-        }
+        let kek = self.keks().all.iter().find(|kek| kek.id == record.kek).cloned().ok_or(Opaque)?;
         let data = item.context.additional_data(record.suite, &record.kek);
         match record.suite {
             Suite::Aes256Gcm => {
                 let mut bytes = Zeroizing::new(record.sealed.to_vec());
                 let nonce = Nonce::try_assume_unique_for_key(record.iv).map_err(|_| Opaque)?;
-                let length = self.kek.open_in_place(nonce, Aad::from(data), &mut bytes).map_err(|_| Opaque)?.len();
+                let length = kek.key.open_in_place(nonce, Aad::from(data), &mut bytes).map_err(|_| Opaque)?.len();
                 bytes.truncate(length);
                 Ok(bytes)
             }
@@ -108,9 +139,9 @@ impl MemoryHsm {
                 let iv = <[u8; 16]>::try_from(record.iv).map_err(|_| Opaque)?;
                 let (ciphertext, tag) = record.sealed.split_last_chunk::<32>().ok_or(Opaque)?;
                 let message = record::hmac_message(&data, &iv, ciphertext);
-                hmac::verify(&self.kek_mac, &message, tag).map_err(|_| Opaque)?;
+                hmac::verify(&kek.mac, &message, tag).map_err(|_| Opaque)?;
                 let mut bytes = Zeroizing::new(ciphertext.to_vec());
-                let key = UnboundCipherKey::new(&AES_256, self.kek_bytes.as_slice()).map_err(|_| Opaque)?;
+                let key = UnboundCipherKey::new(&AES_256, kek.bytes.as_slice()).map_err(|_| Opaque)?;
                 let context = DecryptionContext::Iv128(FixedLength::from(iv));
                 let key = PaddedBlockDecryptingKey::cbc_pkcs7(key).map_err(|_| Opaque)?;
                 let length = key.decrypt(&mut bytes, context).map_err(|_| Opaque)?.len();
@@ -121,25 +152,26 @@ impl MemoryHsm {
     }
 
     fn wrap_one(&self, item: &ToWrap) -> Result<Vec<u8>, HsmError> {
-        let (suite, kek) = (self.suite, self.kek_id);
+        let (suite, key) = (self.suite, Arc::clone(&self.keks().active));
+        let kek = key.id;
         let failed = || HsmError::Unavailable { operation: "encrypt", source: None };
         let data = item.context.additional_data(suite, &kek);
         let mut sealed = item.secret.to_vec();
         match suite {
             Suite::Aes256Gcm => {
                 let iv = *random::<12>()?;
-                self.kek
+                key.key
                     .seal_in_place_append_tag(Nonce::assume_unique_for_key(iv), Aad::from(data), &mut sealed)
                     .map_err(|_| failed())?;
                 Ok(Record { suite, kek, iv: &iv, sealed: &sealed }.encode())
             }
             Suite::Aes256CbcHmac => {
                 let iv = *random::<16>()?;
-                let key = UnboundCipherKey::new(&AES_256, self.kek_bytes.as_slice()).map_err(|_| failed())?;
-                PaddedBlockEncryptingKey::cbc_pkcs7(key)
+                let cipher = UnboundCipherKey::new(&AES_256, key.bytes.as_slice()).map_err(|_| failed())?;
+                PaddedBlockEncryptingKey::cbc_pkcs7(cipher)
                     .and_then(|key| key.less_safe_encrypt(&mut sealed, EncryptionContext::Iv128(FixedLength::from(iv))))
                     .map_err(|_| failed())?;
-                let tag = hmac::sign(&self.kek_mac, &record::hmac_message(&data, &iv, &sealed));
+                let tag = hmac::sign(&key.mac, &record::hmac_message(&data, &iv, &sealed));
                 sealed.extend_from_slice(tag.as_ref());
                 Ok(Record { suite, kek, iv: &iv, sealed: &sealed }.encode())
             }
@@ -150,7 +182,7 @@ impl MemoryHsm {
 impl Hsm for MemoryHsm {
     fn facts(&self) -> KeyFacts {
         KeyFacts {
-            kek: self.kek_id,
+            kek: self.keks().active.id,
             policy: self.policy_id,
             transport: software::compressed(&self.transport.public_key()),
             audit: directory::compressed(self.audit.verifying_key()),
@@ -167,6 +199,14 @@ impl Hsm for MemoryHsm {
     fn unwrap(&self, records: Vec<ToUnwrap>) -> Result<Vec<Opened>, HsmError> {
         self.works("decrypt")?;
         Ok(records.iter().map(|item| self.unwrap_one(item)).collect())
+    }
+
+    fn adopt(&self, kek: TokenKeyId) -> Result<(), HsmError> {
+        self.works("use another KEK")?;
+        let mut keks = self.keks();
+        let missing = || HsmError::Setup { token: "memory".to_owned(), reason: format!("there is no KEK {kek}") };
+        keks.active = keks.all.iter().find(|known| known.id == kek).cloned().ok_or_else(missing)?;
+        Ok(())
     }
 
     fn dh(&self, peer: &[u8; 65]) -> Result<Zeroizing<[u8; 32]>, HsmError> {

@@ -15,6 +15,7 @@ mod pool;
 mod prepare;
 mod recovery;
 mod ring;
+mod rotation;
 mod seat;
 mod suite;
 mod token;
@@ -43,13 +44,15 @@ use self::{
 };
 use crate::{
     config::HsmConfig,
-    hsm::{Hsm, HsmError, KeyFacts, Opened, ToUnwrap, ToWrap, health::Health, is_valid_point, self_test::Check},
+    hsm::{
+        Hsm, HsmError, KeyFacts, Opened, ToUnwrap, ToWrap, TokenKeyId, health::Health, is_valid_point, self_test::Check,
+    },
 };
 
 /// A token that holds the keys of a node.
 pub struct Pkcs11Hsm {
     // Before the pool: a token is not brought back while its threads end.
-    _recovery: Recovery,
+    recovery: Recovery,
     pool: Pool<Arc<Chair>>,
     token: Arc<Token>,
     ring: Arc<KeyRing>,
@@ -63,8 +66,16 @@ impl Pkcs11Hsm {
     /// # Errors
     /// [`HsmError::Setup`] when module, token or keys are not there, [`HsmError::Pin`], [`HsmError::Unavailable`].
     pub fn open(config: &HsmConfig) -> Result<Self, HsmError> {
+        Self::open_with_kek(config, None)
+    }
+
+    /// The same, of several KEKs with this one as the active one.
+    ///
+    /// # Errors
+    /// As [`Pkcs11Hsm::open`].
+    pub fn open_with_kek(config: &HsmConfig, kek: Option<TokenKeyId>) -> Result<Self, HsmError> {
         let token = Arc::new(Token::find(config)?);
-        let (ring, choice) = KeyRing::find(config, &token)?;
+        let (ring, choice) = KeyRing::find(config, &token, kek)?;
         let ring = Arc::new(ring);
         let suite = choice.suite;
         let description = token.description.clone();
@@ -75,7 +86,7 @@ impl Pkcs11Hsm {
         let direct = Direct::new(&token, &ring, suite);
         let recovery = Recovery::start(config, &token, direct, &chairs)?;
         let pool = Pool::start(config.threads, config.deadline, seat)?;
-        Ok(Self { _recovery: recovery, pool, token, ring, choice, description })
+        Ok(Self { recovery, pool, token, ring, choice, description })
     }
 
     /// What the token says it is: maker, model, serial number, firmware.
@@ -96,6 +107,31 @@ impl Pkcs11Hsm {
     pub fn describe(&self) -> Result<Vec<KeyDescription>, HsmError> {
         let ring = Arc::clone(&self.ring);
         self.call(move |seat, _| seat.look(|open, _| inspect::describe(open, &ring)))
+    }
+
+    /// What is known of every KEK in the token, and its HMAC key.
+    ///
+    /// # Errors
+    /// [`HsmError`].
+    pub fn describe_keks(&self) -> Result<Vec<KeyDescription>, HsmError> {
+        self.call(move |seat, _| seat.look(|open, _| inspect::describe_keks(&open.session)))
+    }
+
+    /// Makes a new KEK with its HMAC key, and tries it. Nothing is wrapped with it yet.
+    ///
+    /// # Errors
+    /// [`HsmError`]; what was made is taken back then.
+    pub fn make_kek(&self) -> Result<(TokenKeyId, Vec<KeyDescription>), HsmError> {
+        let (token, ids, suite) = (Arc::clone(&self.token), self.ring.ids, self.choice.suite);
+        self.call(move |seat, _| rotation::make(seat, &token, ids, suite))
+    }
+
+    /// Removes a KEK and its HMAC key from the token, for ever.
+    ///
+    /// # Errors
+    /// [`HsmError`], also when it is the active one.
+    pub fn destroy_kek(&self, kek: TokenKeyId) -> Result<(), HsmError> {
+        self.call(move |seat, _| rotation::destroy(seat, kek))
     }
 
     /// The node that wrapped key pairs are bound to, if there are any.
@@ -160,7 +196,14 @@ const SMALLEST_PART: usize = 16;
 
 impl Hsm for Pkcs11Hsm {
     fn facts(&self) -> KeyFacts {
-        self.ring.facts()
+        self.ring.facts_with(self.token.kek())
+    }
+
+    fn adopt(&self, kek: TokenKeyId) -> Result<(), HsmError> {
+        let (token, ids, suite) = (Arc::clone(&self.token), self.ring.ids.with_kek(kek), self.choice.suite);
+        self.call(move |_, _| rotation::try_out(&token, ids, suite).map(drop))?;
+        self.token.adopt(kek);
+        self.recovery.renew(self)
     }
 
     fn wrap(&self, secrets: Vec<ToWrap>) -> Result<Vec<Vec<u8>>, HsmError> {

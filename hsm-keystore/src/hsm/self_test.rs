@@ -11,10 +11,13 @@ use p256::{
 };
 use zeroize::Zeroizing;
 
-use crate::hsm::{
-    Hsm, HsmError, RecordContext, ToUnwrap, ToWrap,
-    memory::random,
-    record::{HEADER, Purpose, Record},
+use crate::{
+    hsm::{
+        Hsm, HsmError, RecordContext, ToUnwrap, ToWrap,
+        memory::random,
+        record::{HEADER, Purpose, Record},
+    },
+    store::{Kek, KekState},
 };
 
 /// One thing that was looked at.
@@ -134,6 +137,23 @@ pub fn belongs(hsm: &dyn Hsm, node: NodeId, canary: Vec<u8>, policy_canary: &[u8
         Check { what: "canary record of the database", outcome: kek },
         Check { what: "policy canary of the database", outcome: policy },
     ]
+}
+
+/// Whether the token opens what it wrapped under KEKs that are read-only by now: each has a canary of its own.
+pub fn opens_older(hsm: &dyn Hsm, node: NodeId, keks: &[Kek]) -> Check {
+    let what = "canaries of older KEKs";
+    let older: Vec<&Kek> = keks.iter().filter(|kek| kek.state == KekState::ReadOnly).collect();
+    let context = RecordContext::canary(node);
+    let items = older.iter().map(|kek| ToUnwrap { context, record: kek.canary.clone() });
+    match hsm.unwrap(items.collect()) {
+        Err(error) => Check { what, outcome: Err(described(&error)) },
+        Ok(opened) => {
+            let closed = older.iter().zip(opened).filter(|(_, opened)| opened.is_err());
+            let closed: Vec<_> = closed.map(|(kek, _)| crate::hex::encode(&kek.id)).collect();
+            let otherwise = format!("KEK {} is not in the token, and records may name it still", closed.join(", "));
+            Check::of(what, closed.is_empty(), format!("{} open", older.len()), otherwise)
+        }
+    }
 }
 
 fn context() -> Result<RecordContext, HsmError> {

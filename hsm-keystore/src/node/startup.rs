@@ -11,9 +11,9 @@ use crate::{
     config::Config,
     hex,
     hsm::{
-        Hsm, HsmError,
+        Hsm, HsmError, TokenKeyId,
         pkcs11::Pkcs11Hsm,
-        self_test::{Check, belongs, described, operations},
+        self_test::{Check, belongs, described, opens_older, operations},
     },
     identity::Identity,
     node::{Clock, Node, SystemClock},
@@ -50,13 +50,16 @@ fn assemble(config: &Config, checks: &mut Vec<Check>, pin_refused: &mut bool, be
     let identity =
         taken(checks, "identity", Identity::load(&config.identity), |identity| format!("node {}", identity.node));
     let directory = directory(config, checks);
-    let hsm = Pkcs11Hsm::open(&config.hsm);
+    // The database knows which of several KEKs is the active one.
+    let store = store::open(&config.store, beside_server);
+    let kek = store.as_ref().ok().and_then(|(store, _)| store::active_kek(store.as_ref()));
+    let hsm = Pkcs11Hsm::open_with_kek(&config.hsm, kek.map(TokenKeyId::from_bytes));
     *pin_refused = matches!(hsm, Err(HsmError::Pin { .. }));
     let hsm = taken(checks, "token", hsm, |hsm| format!("{:?}: {}", config.hsm.token, hsm.description()));
     if let Some(hsm) = &hsm {
         checks.extend(operations(hsm));
     }
-    let store = taken(checks, "database", store::open(&config.store, beside_server), |(_, found)| found.clone());
+    let store = taken(checks, "database", store, |(_, found)| found.clone());
     let (identity, hsm, (store, _)) = (identity?, hsm?, store?);
     checks.push(Check::of(
         "transport key of the identity file",
@@ -87,12 +90,28 @@ fn assemble(config: &Config, checks: &mut Vec<Check>, pin_refused: &mut bool, be
             "belong to different nodes",
         ));
         checks.extend(belongs(&hsm, origin.node, origin.canary, &origin.policy_canary));
+        // A database of an older schema knows one KEK, whose canary this was.
+        checks.extend(store.keks().ok().map(|keks| opens_older(&hsm, origin.node, &keks)));
     }
     let directory = directory?;
     let number = entry(&directory, &identity, checks)?;
     let (hsm, store, clock) = (Arc::new(hsm), store, Arc::new(SystemClock));
     let node = Node::new(identity.node, number, directory, hsm, store, clock, Arc::new(audit?));
     Some(node.with_policy(config.policy.clone()))
+}
+
+/// Where a node stands in its cluster, for officers' commands that need no token for it.
+///
+/// # Errors
+/// The check that failed.
+pub(crate) fn number(config: &Config, identity: &Identity) -> Result<eds_core::ids::ShareIndex, String> {
+    let mut checks = Vec::new();
+    let number = directory(config, &mut checks).and_then(|directory| entry(&directory, identity, &mut checks));
+    let failed = checks.into_iter().find_map(|check| Some(format!("{}: {}", check.what, check.outcome.err()?)));
+    match (number, failed) {
+        (Some(number), None) => Ok(number),
+        (_, failed) => Err(failed.unwrap_or_default()),
+    }
 }
 
 /// Opens and checks the audit log.

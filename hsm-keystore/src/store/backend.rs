@@ -37,6 +37,30 @@ pub fn discard(config: &StoreConfig) {
     }
 }
 
+/// Opens the store of a node for officers who change it while the node may serve: it is not migrated.
+///
+/// # Errors
+/// [`StoreError`], also when it is of an older schema.
+pub fn open_current(config: &StoreConfig) -> Result<Arc<dyn ShareStore>, StoreError> {
+    let older = |schema: u32| {
+        let reason = format!("has schema version {schema}; start the node with this release once, which migrates it");
+        StoreError::Setup { database: config.to_string(), reason }
+    };
+    match config {
+        StoreConfig::Sqlite(file) => match SqliteStore::open_as_it_is(file)?.schema()? {
+            SCHEMA => Ok(Arc::new(SqliteStore::open(file)?)),
+            schema => Err(older(schema)),
+        },
+        StoreConfig::Postgres(postgres) => {
+            let store = PostgresStore::open_as_it_is(postgres)?;
+            match store.schema()? {
+                SCHEMA => Ok(Arc::new(store)),
+                schema => Err(older(schema)),
+            }
+        }
+    }
+}
+
 /// Opens the store of a node, and says what it is. One of an older schema is migrated; `only_look` leaves it as it is.
 ///
 /// # Errors

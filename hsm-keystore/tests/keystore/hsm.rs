@@ -9,7 +9,7 @@ use cryptoki::{
 };
 use eds_core::ids::{Epoch, KeyId, NodeId, ShareIndex};
 use eds_keystore::hsm::{
-    Hsm, HsmError, HsmErrorKind, RecordContext, ToUnwrap, ToWrap,
+    Hsm, HsmError, HsmErrorKind, RecordContext, ToUnwrap, ToWrap, TokenKeyId,
     memory::MemoryHsm,
     pin::PinSource,
     pkcs11::{Pkcs11Hsm, Role, create_keys},
@@ -185,6 +185,59 @@ fn softhsm_conforms_without_gcm() {
 }
 
 #[test]
+fn softhsm_takes_another_kek_while_it_works() {
+    with_softhsm(concat!(module_path!(), "::softhsm_takes_another_kek_while_it_works"), |softhsm| {
+        let tokens = Suite::ALL.map(|suite| (suite, softhsm.make_token(suite.word())));
+        for (suite, mut config) in tokens {
+            config.suite = Some(suite);
+            create_keys(&config, NODE).expect("made");
+            let hsm = Pkcs11Hsm::open(&config).expect("opens");
+            let first = hsm.kek();
+            let before = wrap(&hsm, 40);
+            let open = |records: &[Vec<u8>]| {
+                let items = records.iter().enumerate();
+                let items = items.map(|(number, record)| ToUnwrap { context: context(number), record: record.clone() });
+                hsm.unwrap(items.collect()).expect("answers")
+            };
+            let all_open = |records: &[Vec<u8>]| {
+                open(records)
+                    .into_iter()
+                    .enumerate()
+                    .all(|(number, opened)| opened.is_ok_and(|it| it == secret(number)))
+            };
+            // As officers do it: another process makes the key. What it made is narrow.
+            let (second, made) = hsm.make_kek().expect("made");
+            assert_eq!(made.len(), 2);
+            assert!(made.iter().all(|key| key.check().outcome.is_ok()), "{made:?}");
+            assert_eq!(hsm.kek(), first, "a KEK was taken before it was adopted");
+            hsm.adopt(TokenKeyId::from_bytes([9; 16])).expect_err("there is no such KEK");
+            assert_eq!(hsm.kek(), first);
+            hsm.destroy_kek(first).expect_err("it is in use");
+            hsm.adopt(second).expect("adopted");
+            assert_eq!(hsm.kek(), second);
+            let after = wrap(&hsm, 40);
+            assert!(after.iter().all(|record| Record::parse(record).expect("a record").kek == second));
+            assert!(all_open(&before) && all_open(&after));
+            conforms(&hsm);
+            // The ids are part of what is authenticated.
+            let mut renamed = before.clone();
+            renamed.iter_mut().for_each(|record| record[3..19].copy_from_slice(second.as_bytes()));
+            assert!(open(&renamed).iter().all(Result::is_err));
+            // It comes back with the KEK of today, also when the one of before is gone.
+            hsm.destroy_kek(first).expect("destroyed");
+            assert!(open(&before).iter().all(Result::is_err));
+            raw_session(suite.word()).logout().expect("logs the whole process out");
+            assert!(all_open(&after));
+            conforms(&hsm);
+            let described = hsm.describe_keks().expect("described");
+            assert_eq!(described, made);
+            let again = Pkcs11Hsm::open_with_kek(&config, Some(second)).expect("opens");
+            assert_eq!(again.kek(), second);
+        }
+    });
+}
+
+#[test]
 fn a_ceremony_makes_narrow_keys_once() {
     with_softhsm(concat!(module_path!(), "::a_ceremony_makes_narrow_keys_once"), |softhsm| {
         let config = softhsm.make_token("node-1");
@@ -296,23 +349,31 @@ fn a_key_that_is_not_as_it_must_be_fails_the_self_test() {
             let kek = find(&session, Role::Kek);
             let id = session.get_attributes(kek, &[AttributeType::Id]).expect("told").remove(0);
             session.destroy_object(kek).expect("destroyed");
-            make_kek(&session, wrap, extractable, id);
+            make_kek(&session, Role::Kek, wrap, extractable, id);
             let hsm = Pkcs11Hsm::open(&config).expect("opens");
             let checks = self_test::operations(&hsm);
             assert!(failures(&checks).iter().any(|(what, _)| *what == blamed), "{checks:?}");
         }
-        // Two keys of one label.
+        // Several KEKs, of which somebody must say which is the active one.
         let config = double;
         create_keys(&config, NODE).expect("made");
         let hsm = Pkcs11Hsm::open(&config).expect("opens");
-        make_kek(&logged_in("double"), false, false, Attribute::Id(vec![3; 16]));
+        let session = logged_in("double");
+        make_kek(&session, Role::Kek, false, false, Attribute::Id(vec![3; 16]));
+        let error = Pkcs11Hsm::open(&config).err().expect("ambiguous").to_string();
+        assert!(error.contains("there are 2 keys \"eds-kek\""), "{error}");
+        let told = Pkcs11Hsm::open_with_kek(&config, Some(hsm.kek())).expect("opens");
+        assert_eq!(failures(&self_test::operations(&told)), []);
+        // Two keys of any other label.
+        make_kek(&session, Role::Policy, false, false, Attribute::Id(vec![4; 16]));
         let checks = self_test::operations(&hsm);
         assert!(failures(&checks).iter().any(|(what, _)| *what == "one key of each label and id"), "{checks:?}");
-        let error = Pkcs11Hsm::open(&config).err().expect("ambiguous").to_string();
-        assert!(error.contains("there are 2 keys"), "{error}");
+        let error = Pkcs11Hsm::open_with_kek(&config, Some(hsm.kek())).err().expect("ambiguous").to_string();
+        assert!(error.contains("there are 2 keys \"eds-policy\""), "{error}");
         // A key that is gone.
-        let session = logged_in("double");
-        session.destroy_object(find(&session, Role::Policy)).expect("destroyed");
+        for key in session.find_objects(&[Attribute::Label(Role::Policy.label().into())]).expect("searches") {
+            session.destroy_object(key).expect("destroyed");
+        }
         assert!(hsm.mac(vec![vec![1]]).is_err());
     });
 }
@@ -340,7 +401,7 @@ fn find(session: &Session, role: Role) -> cryptoki::object::ObjectHandle {
     session.find_objects(&[Attribute::Label(role.label().into())]).expect("searches")[0]
 }
 
-fn make_kek(session: &Session, wrap: bool, extractable: bool, id: Attribute) {
+fn make_kek(session: &Session, label: Role, wrap: bool, extractable: bool, id: Attribute) {
     let template = [
         Attribute::Class(ObjectClass::SECRET_KEY),
         Attribute::KeyType(KeyType::AES),
@@ -352,7 +413,7 @@ fn make_kek(session: &Session, wrap: bool, extractable: bool, id: Attribute) {
         Attribute::Encrypt(true),
         Attribute::Decrypt(true),
         Attribute::Wrap(wrap),
-        Attribute::Label(Role::Kek.label().into()),
+        Attribute::Label(label.label().into()),
         id,
     ];
     session.generate_key(&Mechanism::AesKeyGen, &template).expect("made");

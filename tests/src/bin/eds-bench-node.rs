@@ -91,7 +91,7 @@ fn fill(config: &Path, count: usize, ids: &Path) -> Outcome {
             },
             secret: Zeroizing::new(share.share.to_bytes().to_vec()),
         };
-        let records = node.hsm.wrap(made.iter().map(wrap).collect())?;
+        let records = node.wrapping.wrap(made.iter().map(wrap).collect())?;
         let lists: Vec<_> = chunk.iter().map(|key| (*key, list.clone())).collect();
         let access = node.access.seal(&lists)?;
         let new = made.into_iter().zip(records).zip(access).map(|(((manifest, _), record), access)| {

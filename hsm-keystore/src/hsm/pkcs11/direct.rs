@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 
 use super::{inspect, ring::KeyRing, seat::Seat, token::Token};
 use crate::hsm::{
-    Hsm, HsmError, KeyFacts, Opened, Suite, ToUnwrap, ToWrap, health::Health, is_valid_point, self_test::Check,
+    Hsm, HsmError, KeyFacts, Opened, Suite, ToUnwrap, ToWrap, TokenKeyId, health::Health, is_valid_point,
+    self_test::Check,
 };
 
 /// A token that is called directly.
@@ -51,7 +52,11 @@ pub(super) fn long() -> Instant {
 
 impl Hsm for Direct {
     fn facts(&self) -> KeyFacts {
-        self.ring.facts()
+        self.ring.facts_with(self.seat().token_kek())
+    }
+
+    fn adopt(&self, _: TokenKeyId) -> Result<(), HsmError> {
+        Err(HsmError::Unavailable { operation: "use another KEK", source: None })
     }
 
     fn wrap(&self, secrets: Vec<ToWrap>) -> Result<Vec<Vec<u8>>, HsmError> {

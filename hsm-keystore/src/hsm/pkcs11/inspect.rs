@@ -16,7 +16,7 @@ use eds_core::manifest::Point;
 use sha2::{Digest, Sha256};
 
 use super::{
-    keys::{KeyIds, Points, Role, find, unavailable},
+    keys::{Points, Role, find, id_of, unavailable},
     ring::KeyRing,
     seat::Open,
     token::Token,
@@ -129,18 +129,13 @@ impl KeyDescription {
 
 /// Describes the keys.
 pub(super) fn describe(open: &Open, ring: &KeyRing) -> Result<Vec<KeyDescription>, HsmError> {
-    let types: Vec<AttributeType> = FLAGS.iter().map(|(_, kind)| *kind).collect();
-    let names = |flags: Vec<&(&'static str, AttributeType)>| flags.into_iter().map(|(name, _)| *name).collect();
     let mut keys = Vec::new();
-    for ((role, id), (_, handle)) in ring.ids.present().into_iter().zip(open.keys.present()) {
-        let found = open.session.get_attributes(handle, &types).map_err(unavailable)?;
-        let is_set = |kind: &AttributeType| found.iter().any(|attribute| is_true(attribute, *kind));
-        let (set, unset): (Vec<_>, Vec<_>) = FLAGS.iter().partition(|(_, kind)| is_set(kind));
+    for ((role, id), (_, handle)) in open.ids.present().into_iter().zip(open.keys.present()) {
         let fingerprint = match role.pair() {
             Some(pair) => public_fingerprint(&ring.points.of(pair)),
             None => fingerprint(&open.session, role, handle)?,
         };
-        keys.push(KeyDescription { role, place: Place::Token(id), fingerprint, set: names(set), unset: names(unset) });
+        keys.push(in_token(&open.session, role, id, handle, fingerprint)?);
     }
     for key in ring.wrapped.iter().flat_map(WrappedKeys::keys) {
         let unreadable = || HsmError::Unavailable { operation: "describe a wrapped key", source: None };
@@ -152,15 +147,43 @@ pub(super) fn describe(open: &Open, ring: &KeyRing) -> Result<Vec<KeyDescription
     Ok(keys)
 }
 
+/// Describes every KEK in the token, with its HMAC key.
+pub(super) fn describe_keks(session: &Session) -> Result<Vec<KeyDescription>, HsmError> {
+    let mut keys = Vec::new();
+    for role in [Role::Kek, Role::KekMac] {
+        for handle in find(session, role, None)? {
+            if let Some(id) = id_of(session, handle)? {
+                keys.push(in_token(session, role, id, handle, fingerprint(session, role, handle)?)?);
+            }
+        }
+    }
+    Ok(keys)
+}
+
+fn in_token(
+    session: &Session,
+    role: Role,
+    id: TokenKeyId,
+    handle: ObjectHandle,
+    fingerprint: String,
+) -> Result<KeyDescription, HsmError> {
+    let types: Vec<AttributeType> = FLAGS.iter().map(|(_, kind)| *kind).collect();
+    let names = |flags: Vec<&(&'static str, AttributeType)>| flags.into_iter().map(|(name, _)| *name).collect();
+    let found = session.get_attributes(handle, &types).map_err(unavailable)?;
+    let is_set = |kind: &AttributeType| found.iter().any(|attribute| is_true(attribute, *kind));
+    let (set, unset): (Vec<_>, Vec<_>) = FLAGS.iter().partition(|(_, kind)| is_set(kind));
+    Ok(KeyDescription { role, place: Place::Token(id), fingerprint, set: names(set), unset: names(unset) })
+}
+
 /// All looks that are taken at the start.
 pub(super) fn checks(open: &Open, token: &Token, ring: &KeyRing) -> Result<Vec<Check>, HsmError> {
     let custody = match ring.custody().weaker() {
         None => "in the token".to_owned(),
         Some(weaker) => format!("WEAKER than keys in a token, as hsm.weaker_wrapped_keys permits: {weaker}"),
     };
-    let mut checks = vec![Check { what: "private keys", outcome: Ok(custody) }, single(open, &ring.ids)?];
+    let mut checks = vec![Check { what: "private keys", outcome: Ok(custody) }, single(open)?];
     checks.extend(describe(open, ring)?.iter().map(KeyDescription::check));
-    let found = Points::find(&open.session, token.label(), &ring.ids, &ring.held)?;
+    let found = Points::find(&open.session, token.label(), &open.ids, &ring.held)?;
     checks.push(Check::of(
         "public keys",
         found == ring.points,
@@ -172,20 +195,27 @@ pub(super) fn checks(open: &Open, token: &Token, ring: &KeyRing) -> Result<Vec<C
     Ok(checks)
 }
 
-fn single(open: &Open, ids: &KeyIds) -> Result<Check, HsmError> {
+fn single(open: &Open) -> Result<Check, HsmError> {
     let what = "one key of each label and id";
-    let present = ids.present();
+    let present = open.ids.present();
+    let mut older = 0;
     for role in Role::ALL {
         let id = present.iter().find(|(there, _)| *there == role).map(|(_, id)| id);
         let count = find(&open.session, role, None)?.len();
         let same = id.map_or(Ok(0), |id| find(&open.session, role, Some(id)).map(|found| found.len()))?;
         let wanted = usize::from(id.is_some());
-        if (count, same) != (wanted, wanted) {
+        // A KEK that wrapped records before stays: the database knows which is which.
+        let counted = if matches!(role, Role::Kek | Role::KekMac) { same } else { count };
+        older += count.saturating_sub(counted);
+        if (counted, same) != (wanted, wanted) {
             let reason = format!("{count} keys have the label {:?}, {same} of them this id", role.label());
             return Ok(Check { what, outcome: Err(reason) });
         }
     }
-    let found: Vec<_> = present.iter().map(|(role, id)| format!("{} {id}", role.label())).collect();
+    let mut found: Vec<_> = present.iter().map(|(role, id)| format!("{} {id}", role.label())).collect();
+    if older > 0 {
+        found.push(format!("and {older} keys of KEKs that are not the active one"));
+    }
     Ok(Check { what, outcome: Ok(found.join(", ")) })
 }
 

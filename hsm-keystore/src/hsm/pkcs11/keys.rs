@@ -96,6 +96,25 @@ pub(super) struct KeyIds {
     pub(super) audit: Option<TokenKeyId>,
 }
 
+/// A KEK and its HMAC key as one session sees them.
+#[derive(Clone, Copy)]
+pub(super) struct KekHandles {
+    pub(super) kek: ObjectHandle,
+    pub(super) mac: ObjectHandle,
+}
+
+impl KekHandles {
+    /// Those of one KEK, if it is in the token once.
+    pub(super) fn find(session: &Session, kek: &TokenKeyId) -> Result<Option<Self>, HsmError> {
+        let keks = find(session, Role::Kek, Some(kek))?;
+        let macs = find(session, Role::KekMac, Some(&KeyIds::kek_mac_of(kek)))?;
+        match (keks.as_slice(), macs.as_slice()) {
+            ([kek], [mac]) => Ok(Some(Self { kek: *kek, mac: *mac })),
+            _ => Ok(None),
+        }
+    }
+}
+
 /// The keys as one session sees them. Handles are found anew with each session.
 pub(super) struct KeyHandles {
     pub(super) kek: ObjectHandle,
@@ -106,6 +125,11 @@ pub(super) struct KeyHandles {
 }
 
 impl KeyHandles {
+    /// Those of the KEK.
+    pub(super) const fn active(&self) -> KekHandles {
+        KekHandles { kek: self.kek, mac: self.kek_mac }
+    }
+
     /// Those that are in the token.
     pub(super) fn present(&self) -> Vec<(Role, ObjectHandle)> {
         let of = |role| match role {
@@ -120,18 +144,18 @@ impl KeyHandles {
 }
 
 impl KeyIds {
-    /// Finds the keys by label alone: exactly one of each, and none of a key pair that is wrapped beside the token.
-    pub(super) fn find(session: &Session, token: &str, custody: Custody) -> Result<Self, HsmError> {
+    /// Finds the keys by label alone: exactly one of each, and none of a key pair that is wrapped beside the token. Of
+    /// several KEKs, `kek` says which is the active one.
+    pub(super) fn find(
+        session: &Session,
+        token: &str,
+        custody: Custody,
+        kek: Option<TokenKeyId>,
+    ) -> Result<Self, HsmError> {
         let of = |role: Role| -> Result<TokenKeyId, HsmError> {
             let handle = the_only(session, token, role, None)?;
-            let attributes = session.get_attributes(handle, &[AttributeType::Id]).map_err(unavailable)?;
-            match attributes.as_slice() {
-                [Attribute::Id(id)] => match <[u8; 16]>::try_from(id.as_slice()) {
-                    Ok(id) => Ok(TokenKeyId::from_bytes(id)),
-                    Err(_) => Err(setup(token, format!("the key {:?} has no id of 16 bytes", role.label()))),
-                },
-                _ => Err(setup(token, format!("the key {:?} has no id", role.label()))),
-            }
+            id_of(session, handle)?
+                .ok_or_else(|| setup(token, format!("the key {:?} has no id of 16 bytes", role.label())))
         };
         let pair = |role: Role, in_memory: bool| match in_memory {
             false => of(role).map(Some),
@@ -141,7 +165,11 @@ impl KeyIds {
                 Err(setup(token, format!("{reason}; the file of hsm.weaker_wrapped_keys is of another node")))
             }
         };
-        let kek = of(Role::Kek)?;
+        let kek = match kek {
+            Some(kek) if find(session, Role::Kek, Some(&kek))?.len() == 1 => kek,
+            // Another token, perhaps: that shows when the canary does not open.
+            _ => of(Role::Kek)?,
+        };
         Ok(Self {
             kek,
             kek_mac: Self::kek_mac_of(&kek),
@@ -149,6 +177,11 @@ impl KeyIds {
             policy: of(Role::Policy)?,
             audit: pair(Role::Audit, custody.audit_in_memory)?,
         })
+    }
+
+    /// The same with another KEK.
+    pub(super) fn with_kek(self, kek: TokenKeyId) -> Self {
+        Self { kek, kek_mac: Self::kek_mac_of(&kek), ..self }
     }
 
     /// The id of the HMAC key that belongs to a KEK. It is another one, since NSS takes two secret keys of one id for
@@ -194,6 +227,15 @@ pub(super) fn find(session: &Session, role: Role, id: Option<&TokenKeyId>) -> Re
         template.push(Attribute::Id(id.as_bytes().to_vec()));
     }
     session.find_objects(&template).map_err(unavailable)
+}
+
+/// The id of a key; none when it is not one of ours.
+pub(super) fn id_of(session: &Session, key: ObjectHandle) -> Result<Option<TokenKeyId>, HsmError> {
+    let attributes = session.get_attributes(key, &[AttributeType::Id]).map_err(unavailable)?;
+    Ok(match attributes.as_slice() {
+        [Attribute::Id(id)] => <[u8; 16]>::try_from(id.as_slice()).ok().map(TokenKeyId::from_bytes),
+        _ => None,
+    })
 }
 
 fn the_only(session: &Session, token: &str, role: Role, id: Option<&TokenKeyId>) -> Result<ObjectHandle, HsmError> {
@@ -375,12 +417,12 @@ fn is_denied_use(attribute: &Attribute) -> bool {
     )
 }
 
-/// Removes everything with the label and id of a key: what a broken-off ceremony made.
+/// Removes everything with the label and id of a key: what a broken-off ceremony made, or a retired KEK.
 pub(super) fn destroy(session: &Session, role: Role, id: &TokenKeyId) {
     let template = [Attribute::Label(role.label().into()), Attribute::Id(id.as_bytes().to_vec())];
     for handle in session.find_objects(&template).unwrap_or_default() {
         if let Err(error) = session.destroy_object(handle) {
-            tracing::warn!(label = role.label(), %error, "a key of a broken-off ceremony stays in the token");
+            tracing::warn!(label = role.label(), %error, "a key that was to be removed stays in the token");
         }
     }
 }

@@ -11,7 +11,7 @@
 //! No step trusts an error code to tell an outage: tokens do not use those codes. A refused PIN ends the ladder at once.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     config::HsmConfig,
     hsm::{
-        HsmError,
+        Hsm, HsmError,
         memory::random,
         self_test::{self, described},
     },
@@ -37,6 +37,8 @@ use crate::{
 pub(super) struct Recovery {
     gate: Arc<Gate>,
     healer: Option<JoinHandle<()>>,
+    node: NodeId,
+    canary: Arc<Mutex<Vec<u8>>>,
 }
 
 struct Healer {
@@ -49,7 +51,7 @@ struct Healer {
 /// What this token could do when it was opened: another token cannot.
 struct Known {
     node: NodeId,
-    canary: Vec<u8>,
+    canary: Arc<Mutex<Vec<u8>>>,
     policy_canary: [u8; 32],
 }
 
@@ -72,12 +74,12 @@ impl Recovery {
         chairs: &Arc<Chairs>,
     ) -> Result<Self, HsmError> {
         let node = NodeId::from_bytes(*random()?);
-        let canary = self_test::make_canary(&direct, node)?;
+        let canary = Arc::new(Mutex::new(self_test::make_canary(&direct, node)?));
         let policy_canary = self_test::make_policy_canary(&direct, node)?;
         // Its session would be one more that the module has to keep.
         direct.rest();
         let gate = Arc::clone(&token.gate);
-        let known = Known { node, canary, policy_canary };
+        let known = Known { node, canary: Arc::clone(&canary), policy_canary };
         let healer = Healer { token: Arc::clone(token), direct, chairs: Arc::clone(chairs), known };
         let watcher = Watcher {
             gate: Arc::clone(&gate),
@@ -88,7 +90,19 @@ impl Recovery {
         let no_thread = |_| HsmError::Busy;
         thread::Builder::new().name("token-watch".into()).spawn(move || watcher.run()).map_err(no_thread)?;
         let healer = thread::Builder::new().name("token-heal".into()).spawn(move || healer.run()).map_err(no_thread)?;
-        Ok(Self { gate, healer: Some(healer) })
+        Ok(Self { gate, healer: Some(healer), node, canary })
+    }
+}
+
+impl Recovery {
+    /// Has the token known by its KEK of today: the one of before may leave it.
+    ///
+    /// # Errors
+    /// [`HsmError`]; it is known as before then.
+    pub(super) fn renew(&self, hsm: &dyn Hsm) -> Result<(), HsmError> {
+        let canary = self_test::make_canary(hsm, self.node)?;
+        *self.canary.lock().unwrap_or_else(PoisonError::into_inner) = canary;
+        Ok(())
     }
 }
 
@@ -178,7 +192,8 @@ impl Healer {
         })?;
         let mut checks = self_test::operations(&self.direct);
         let Known { node, canary, policy_canary } = &self.known;
-        checks.extend(self_test::belongs(&self.direct, *node, canary.clone(), policy_canary));
+        let canary = canary.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        checks.extend(self_test::belongs(&self.direct, *node, canary, policy_canary));
         self.direct.rest();
         let failed = checks.into_iter().find_map(|check| check.outcome.err().map(|reason| (check.what, reason)));
         match failed {

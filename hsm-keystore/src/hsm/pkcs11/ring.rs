@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::HsmConfig,
     hsm::{
-        Custody, HsmError, KeyFacts,
+        Custody, HsmError, KeyFacts, TokenKeyId,
         self_test::described,
         wrapped::{HeldKeys, WrappedError, WrappedKeys},
     },
@@ -30,19 +30,23 @@ pub(super) struct KeyRing {
 }
 
 impl KeyRing {
-    /// Finds the keys in the token, chooses the suite, and unwraps what is wrapped beside the token.
+    /// Finds the keys in the token, of several KEKs this one, chooses the suite, and unwraps what is wrapped beside the token.
     ///
     /// # Errors
     /// [`HsmError::Setup`] when a key is missing, there twice, or does not unwrap; [`HsmError::Pin`],
     /// [`HsmError::Unavailable`].
-    pub(super) fn find(config: &HsmConfig, token: &Arc<Token>) -> Result<(Self, Choice), HsmError> {
+    pub(super) fn find(
+        config: &HsmConfig,
+        token: &Arc<Token>,
+        kek: Option<TokenKeyId>,
+    ) -> Result<(Self, Choice), HsmError> {
         let session = token.session()?;
         let refused = |error: WrappedError| refused(token, error);
         // Without the file all keys are looked for in the token, where officers may have put them in the meantime.
         let file = config.weaker_wrapped_keys.as_deref().filter(|file| file.exists());
         let wrapped = file.map(WrappedKeys::load).transpose().map_err(refused)?;
         let custody = wrapped.as_ref().map(WrappedKeys::custody).unwrap_or_default();
-        let ids = KeyIds::find(&session, token.label(), custody)?;
+        let ids = KeyIds::find(&session, token.label(), custody, kek)?;
         let choice = suite::choose(config, token, ids)?;
         let mut seat = Seat::past_the_gate(Arc::clone(token), ids, choice.suite);
         let ring = Self::complete(&session, token, ids, wrapped, &mut seat)?;
@@ -70,6 +74,12 @@ impl KeyRing {
         let KeyIds { kek, policy, .. } = self.ids;
         let Points { transport, audit } = self.points;
         KeyFacts { kek, policy, transport, audit, custody: self.custody() }
+    }
+
+    /// The same, when this KEK was adopted.
+    pub(super) fn facts_with(&self, adopted: Option<TokenKeyId>) -> KeyFacts {
+        let facts = self.facts();
+        KeyFacts { kek: adopted.unwrap_or(facts.kek), ..facts }
     }
 
     /// Where the key pairs are.

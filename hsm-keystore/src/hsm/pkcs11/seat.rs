@@ -6,6 +6,8 @@
 //! after a canary that worked.
 
 use std::{
+    cell::RefCell,
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError, TryLockError, Weak},
     time::{Duration, Instant},
 };
@@ -26,11 +28,11 @@ use eds_core::Opaque;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
-    keys::{KeyHandles, KeyIds},
+    keys::{KekHandles, KeyHandles, KeyIds},
     token::Token,
 };
 use crate::hsm::{
-    HsmError, Opened, Suite, ToUnwrap, ToWrap,
+    HsmError, Opened, Suite, ToUnwrap, ToWrap, TokenKeyId,
     memory::random,
     record::{self, Record},
     self_test::described,
@@ -45,6 +47,8 @@ pub(super) struct Seat {
     /// The suite of new records.
     suite: Suite,
     open: Option<Open>,
+    /// Whether it takes the KEK that is adopted meanwhile.
+    follows: bool,
     /// Whether calls are refused while the gate is closed, and failures close it.
     gated: bool,
 }
@@ -62,7 +66,10 @@ pub(super) struct Chairs(Mutex<Vec<Weak<Chair>>>);
 /// A session that is logged in, with the handles of the keys.
 pub(super) struct Open {
     pub(super) session: Session,
+    pub(super) ids: KeyIds,
     pub(super) keys: KeyHandles,
+    /// KEKs that wrapped records before.
+    older: RefCell<HashMap<TokenKeyId, KekHandles>>,
 }
 
 /// An operation failed: the module said so, or what it returned is not what it must be.
@@ -144,12 +151,30 @@ impl Chair {
 
 impl Seat {
     pub(super) fn new(token: Arc<Token>, ids: KeyIds, suite: Suite) -> Self {
-        Self { token, ids, suite, open: None, gated: true }
+        Self { token, ids, suite, open: None, follows: true, gated: true }
     }
 
     /// A seat that works while the gate is closed, and does not close it.
     pub(super) fn past_the_gate(token: Arc<Token>, ids: KeyIds, suite: Suite) -> Self {
         Self { gated: false, ..Self::new(token, ids, suite) }
+    }
+
+    /// A seat past the gate that stays with its KEK, whichever is adopted.
+    pub(super) fn of_kek(token: Arc<Token>, ids: KeyIds, suite: Suite) -> Self {
+        Self { follows: false, ..Self::past_the_gate(token, ids, suite) }
+    }
+
+    /// Takes the KEK that was adopted. Not in the middle of a record: it names the KEK that it was begun with.
+    fn follow(&mut self) {
+        if let Some(kek) = self.token.kek().filter(|kek| self.follows && *kek != self.ids.kek) {
+            self.ids = self.ids.with_kek(kek);
+            self.rest();
+        }
+    }
+
+    /// The KEK that was adopted.
+    pub(super) fn token_kek(&self) -> Option<TokenKeyId> {
+        self.token.kek()
     }
 
     /// Closes the session.
@@ -159,6 +184,7 @@ impl Seat {
 
     /// Wraps secrets, until the deadline.
     pub(super) fn wrap(&mut self, secrets: &[ToWrap], deadline: Instant) -> Result<Vec<Vec<u8>>, HsmError> {
+        self.follow();
         secrets
             .iter()
             .map(|item| {
@@ -175,13 +201,14 @@ impl Seat {
 
     /// Unwraps records, until the deadline.
     pub(super) fn unwrap(&mut self, records: &[ToUnwrap], deadline: Instant) -> Result<Vec<Opened>, HsmError> {
+        self.follow();
         records
             .iter()
             .map(|item| {
                 in_time(deadline)?;
                 match Record::parse(&item.record) {
-                    Ok(record) if record.kek == self.ids.kek => self.unwrap_one(item, record),
-                    _ => Ok(Err(Opaque)),
+                    Ok(record) => self.unwrap_one(item, record),
+                    Err(_) => Ok(Err(Opaque)),
                 }
             })
             .collect()
@@ -189,7 +216,7 @@ impl Seat {
 
     fn unwrap_one(&mut self, item: &ToUnwrap, record: Record<'_>) -> Result<Opened, HsmError> {
         let data = item.context.additional_data(record.suite, &record.kek);
-        let decrypt = |open: &Open| open.open(record.suite, &data, record.iv, record.sealed);
+        let decrypt = |open: &Open| open.open(open.kek(&record.kek)?, record.suite, &data, record.iv, record.sealed);
         match self.twice("decrypt", decrypt) {
             Ok(secret) => Ok(Ok(secret)),
             // Tokens have no common code for a wrong tag; several say «general error». The token worked after that, and
@@ -208,11 +235,13 @@ impl Seat {
 
     /// The Diffie-Hellman step with a point that was validated.
     pub(super) fn dh(&mut self, peer: &[u8; 65]) -> Result<Zeroizing<[u8; 32]>, HsmError> {
+        self.follow();
         Ok(self.twice("derive", |open| derive(&open.session, open.keys.transport.ok_or(Failed::Output)?, peer))?)
     }
 
     /// HMACs of messages, until the deadline.
     pub(super) fn mac(&mut self, messages: &[Vec<u8>], deadline: Instant) -> Result<Vec<[u8; 32]>, HsmError> {
+        self.follow();
         messages
             .iter()
             .map(|message| {
@@ -227,17 +256,20 @@ impl Seat {
 
     /// Signs a digest with the audit key.
     pub(super) fn sign(&mut self, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
+        self.follow();
         Ok(self.twice("sign", |open| sign(&open.session, open.keys.audit.ok_or(Failed::Output)?, digest))?)
     }
 
     /// Encrypts and decrypts something.
     pub(super) fn canary(&mut self) -> Result<(), HsmError> {
+        self.follow();
         let suite = self.suite;
         Ok(self.twice("encrypt and decrypt", |open| open.canary(suite))?)
     }
 
     /// Lets `look` use the session, once.
     pub(super) fn look<T>(&mut self, look: impl FnOnce(&Open, &Token) -> Result<T, HsmError>) -> Result<T, HsmError> {
+        self.follow();
         let token = Arc::clone(&self.token);
         let result = look(self.seated()?, &token);
         if result.is_err() {
@@ -295,7 +327,7 @@ impl Seat {
             None => {
                 let session = self.token.session()?;
                 let keys = self.ids.handles(&session, self.token.label())?;
-                Ok(self.open.insert(Open { session, keys }))
+                Ok(self.open.insert(Open { session, ids: self.ids, keys, older: RefCell::default() }))
             }
         }
     }
@@ -306,7 +338,7 @@ impl Open {
     fn canary(&self, suite: Suite) -> Result<(), Failed> {
         let secret = random::<32>()?;
         let (iv, sealed) = self.seal(suite, b"eds/v1/health", secret.as_slice())?;
-        let opened = self.open(suite, b"eds/v1/health", &iv, &sealed)?;
+        let opened = self.open(self.keys.active(), suite, b"eds/v1/health", &iv, &sealed)?;
         if *opened == secret.as_slice() { Ok(()) } else { Err(Failed::Output) }
     }
 
@@ -331,36 +363,62 @@ impl Open {
                 if sealed.len() != padded.len() {
                     return Err(Failed::Output);
                 }
-                let mac = self.authenticate(data, &iv, &sealed)?;
+                let mac = self.authenticate(self.keys.kek_mac, data, &iv, &sealed)?;
                 sealed.extend_from_slice(&mac);
                 Ok((iv.to_vec(), sealed))
             }
         }
     }
 
+    /// A KEK of this token.
+    fn kek(&self, id: &TokenKeyId) -> Result<KekHandles, Failed> {
+        if *id == self.ids.kek {
+            return Ok(self.keys.active());
+        }
+        if let Some(found) = self.older.borrow().get(id) {
+            return Ok(*found);
+        }
+        let found = KekHandles::find(&self.session, id)?.ok_or(Failed::Output)?;
+        self.older.borrow_mut().insert(*id, found);
+        Ok(found)
+    }
+
     /// Decrypts what [`Open::seal`] returned.
-    fn open(&self, suite: Suite, data: &[u8], iv: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failed> {
+    fn open(
+        &self,
+        kek: KekHandles,
+        suite: Suite,
+        data: &[u8],
+        iv: &[u8],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Failed> {
         match suite {
             Suite::Aes256Gcm => {
                 let mut nonce = <[u8; 12]>::try_from(iv).map_err(|_| Failed::Output)?;
                 let mechanism = Mechanism::AesGcm(GcmParams::new(&mut nonce, data, TAG_BITS)?);
-                Ok(Zeroizing::new(self.session.decrypt(&mechanism, self.keys.kek, sealed)?))
+                Ok(Zeroizing::new(self.session.decrypt(&mechanism, kek.kek, sealed)?))
             }
             Suite::Aes256CbcHmac => {
                 let iv = <[u8; 16]>::try_from(iv).map_err(|_| Failed::Output)?;
                 let (ciphertext, tag) = sealed.split_last_chunk::<32>().ok_or(Failed::Output)?;
                 // Nothing that does not authenticate is decrypted.
-                let mac = self.authenticate(data, &iv, ciphertext)?;
+                let mac = self.authenticate(kek.mac, data, &iv, ciphertext)?;
                 verify_slices_are_equal(&mac, tag).map_err(|_| Failed::Output)?;
-                let padded = self.session.decrypt(&Mechanism::AesCbc(iv), self.keys.kek, ciphertext)?;
+                let padded = self.session.decrypt(&Mechanism::AesCbc(iv), kek.kek, ciphertext)?;
                 record::unpadded(Zeroizing::new(padded)).ok_or(Failed::Output)
             }
         }
     }
 
-    fn authenticate(&self, data: &[u8], iv: &[u8; 16], ciphertext: &[u8]) -> Result<[u8; 32], Failed> {
+    fn authenticate(
+        &self,
+        key: ObjectHandle,
+        data: &[u8],
+        iv: &[u8; 16],
+        ciphertext: &[u8],
+    ) -> Result<[u8; 32], Failed> {
         let message = record::hmac_message(data, iv, ciphertext);
-        let mac = self.session.sign(&Mechanism::Sha256Hmac, self.keys.kek_mac, &message)?;
+        let mac = self.session.sign(&Mechanism::Sha256Hmac, key, &message)?;
         mac.try_into().map_err(|_| Failed::Output)
     }
 }

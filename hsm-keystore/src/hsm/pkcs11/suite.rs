@@ -51,7 +51,7 @@ pub(super) fn choose(config: &HsmConfig, token: &Arc<Token>, ids: KeyIds) -> Res
 }
 
 /// Wraps and unwraps, the wrong way too.
-fn trial(seat: &mut Seat) -> Result<(), HsmError> {
+pub(super) fn trial(seat: &mut Seat) -> Result<(), HsmError> {
     let context = RecordContext {
         purpose: Purpose::Share,
         key: KeyId::from_bytes(*random()?),

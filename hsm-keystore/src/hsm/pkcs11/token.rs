@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::HsmConfig,
-    hsm::{HsmError, self_test::described},
+    hsm::{HsmError, TokenKeyId, self_test::described},
 };
 
 /// A token that is present and has a user PIN.
@@ -31,6 +31,8 @@ pub(super) struct Token {
     /// With the label, what a token is known by after a restart of its module.
     serial: String,
     link: Mutex<Link>,
+    /// The KEK that this process adopted; none as long as it opens its keys.
+    kek: Mutex<Option<TokenKeyId>>,
     /// What the token says it is.
     pub(super) description: String,
     /// Closed while the token does not work.
@@ -107,6 +109,7 @@ impl Token {
             config: config.clone(),
             serial,
             link: Mutex::new(link),
+            kek: Mutex::default(),
             description,
             gate: Arc::new(Gate::new(label)),
         })
@@ -143,6 +146,16 @@ impl Token {
                 Err(Restart::Later(format!("no token with this label and serial number {} is present", self.serial)))
             }
         }
+    }
+
+    /// The KEK that new records are wrapped under.
+    pub(super) fn kek(&self) -> Option<TokenKeyId> {
+        *self.kek.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has new records wrapped under this KEK. Every seat finds its keys anew at its next call.
+    pub(super) fn adopt(&self, kek: TokenKeyId) {
+        *self.kek.lock().unwrap_or_else(PoisonError::into_inner) = Some(kek);
     }
 
     /// Whether the token refused the PIN: it is not logged in to again.

@@ -1,0 +1,175 @@
+//! Wrapping anew what older KEKs wrapped.
+//!
+//! The database finds the records of a KEK, so that what is left is known at any moment and nothing has to be remembered.
+//! A record that changed meanwhile (its key was deleted, its share refreshed) is looked at again in the next pass.
+
+use std::{num::NonZeroUsize, path::Path, sync::Arc};
+
+use eds_core::ids::{KeyId, NodeId, ShareIndex};
+
+use super::{RotationError, now};
+use crate::{
+    hsm::{Hsm, ToUnwrap, ToWrap, TokenKeyId, wrapped::WrappedKeys},
+    node::{kek::Wrapping, record_context},
+    store::{Changed, Kek, KekId, KekState, Replacement, ShareStore, kek_of},
+};
+
+/// How often everything is looked at again before it is told that records change too fast.
+const PASSES: usize = 1_000;
+
+/// How far it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Records that were wrapped anew.
+    pub done: u64,
+    /// Records that older KEKs wrapped at the beginning.
+    pub total: u64,
+}
+
+/// What came of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Rewrapped {
+    /// Records that were wrapped anew.
+    pub done: u64,
+    /// Keys whose records do not open: they stay as they are, and keep their KEK from retiring.
+    pub unreadable: Vec<KeyId>,
+}
+
+/// What it works on.
+pub(super) struct Work<'a> {
+    pub(super) node: NodeId,
+    pub(super) number: ShareIndex,
+    pub(super) hsm: &'a dyn Hsm,
+    pub(super) store: &'a dyn ShareStore,
+    pub(super) wrapping: &'a Wrapping,
+}
+
+/// What became of one batch.
+#[derive(Default)]
+struct Step {
+    done: u64,
+    again: bool,
+    unreadable: Vec<KeyId>,
+}
+
+/// Wraps the records of all older KEKs of a node anew under the active one, so many at a time, while the node may serve.
+///
+/// # Errors
+/// [`RotationError`]; what was done stays done, and it can be begun again.
+pub fn rewrap(
+    config: &crate::config::Config,
+    batch: NonZeroUsize,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Rewrapped, RotationError> {
+    let office = super::Office::open(config)?;
+    let number = crate::node::startup::number(config, &office.identity).map_err(RotationError::Directory)?;
+    let wrapping = Wrapping::new(Arc::<crate::hsm::pkcs11::Pkcs11Hsm>::clone(&office.hsm), Arc::clone(&office.store));
+    let work = Work {
+        node: office.node(),
+        number,
+        hsm: office.hsm.as_ref(),
+        store: office.store.as_ref(),
+        wrapping: &wrapping,
+    };
+    let done = work.run(batch, progress)?;
+    if let Some(file) = config.hsm.weaker_wrapped_keys.as_deref().filter(|file| file.exists()) {
+        work.wrap_keys_anew(file)?;
+    }
+    Ok(done)
+}
+
+impl Work<'_> {
+    pub(super) fn run(
+        &self,
+        batch: NonZeroUsize,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Rewrapped, RotationError> {
+        let mut all = Rewrapped::default();
+        let left = self.older()?.iter().map(|kek| self.store.count_wrapped_by(&kek.id)).sum::<Result<u64, _>>()?;
+        for _ in 0..PASSES {
+            self.wrapping.follow()?;
+            let mut again = false;
+            all.unreadable.clear();
+            for kek in self.older()? {
+                let mut after = None;
+                loop {
+                    let keys = self.store.wrapped_by(&kek.id, after, batch.get())?;
+                    let Some(last) = keys.last() else { break };
+                    after = Some(*last);
+                    let step = self.step(&kek.id, &keys)?;
+                    all.done += step.done;
+                    all.unreadable.extend(step.unreadable);
+                    again |= step.again;
+                    progress(Progress { done: all.done, total: left.max(all.done) });
+                }
+            }
+            if !again {
+                return Ok(all);
+            }
+        }
+        Err(RotationError::Restless)
+    }
+
+    fn older(&self) -> Result<Vec<Kek>, RotationError> {
+        Ok(self.store.keks()?.into_iter().filter(|kek| kek.state == KekState::ReadOnly).collect())
+    }
+
+    fn step(&self, kek: &KekId, keys: &[KeyId]) -> Result<Step, RotationError> {
+        let stored = self.store.read(keys)?;
+        let wrapped = stored.iter().flatten().filter_map(|stored| {
+            let body = stored.body.as_ref().filter(|body| kek_of(&body.record) == Some(*kek))?;
+            Some((stored, body))
+        });
+        let wrapped: Vec<_> = wrapped.collect();
+        let context = |(stored, body): &(&_, &_)| record_context(self.node, self.number, stored, body);
+        let items = wrapped.iter().map(|one| ToUnwrap { context: context(one), record: one.1.record.clone() });
+        let opened = self.hsm.unwrap(items.collect())?;
+        let mut step = Step::default();
+        let (mut readable, mut secrets) = (Vec::new(), Vec::new());
+        for (one, opened) in wrapped.into_iter().zip(opened) {
+            match opened {
+                Ok(secret) => {
+                    secrets.push(ToWrap { context: context(&one), secret });
+                    readable.push(one);
+                }
+                Err(_) => step.unreadable.push(one.0.key),
+            }
+        }
+        let records = self.wrapping.wrap(secrets)?;
+        let new: Vec<_> = readable
+            .iter()
+            .zip(records)
+            .map(|((stored, body), record)| Replacement {
+                key: stored.key,
+                seen: body.record.clone(),
+                epoch: body.epoch,
+                manifest: body.manifest.clone(),
+                manifest_digest: stored.manifest_digest,
+                record,
+            })
+            .collect();
+        for changed in self.store.replace(&new, now())? {
+            match changed {
+                Changed::Done(_) => step.done += 1,
+                // Rotated once more, or changed meanwhile: the next pass sees how it is then.
+                Changed::OtherKek | Changed::Stale => step.again = true,
+                // Deleted meanwhile.
+                Changed::Missing | Changed::Refused(_) | Changed::NotRegistrant => {}
+            }
+        }
+        Ok(step)
+    }
+
+    /// Key pairs beside the token are wrapped by its KEK like shares.
+    fn wrap_keys_anew(&self, file: &Path) -> Result<(), RotationError> {
+        let keys = WrappedKeys::load(file)?;
+        let active = self.hsm.kek();
+        let by_active = |kek: Option<TokenKeyId>| kek == Some(active);
+        if keys.keys().iter().all(|key| by_active(key.wrapped_by().map(|(_, kek)| kek))) {
+            return Ok(());
+        }
+        self.wrapping.count(keys.keys().len() as u64)?;
+        keys.wrapped_anew(|records| self.hsm.unwrap(records), |secrets| self.hsm.wrap(secrets))?.replace(file)?;
+        Ok(())
+    }
+}
