@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{Error, Kind, config::Config, credentials::ProofKind, keystore::NodeError};
 
+pub mod audit;
 pub mod cluster;
 pub mod decrypt;
 pub mod doctor;
@@ -84,6 +85,9 @@ enum Command {
     Queue(queue::Queue),
     /// Check that every key server can be reached and used, and that the configuration is in order
     Doctor(doctor::Doctor),
+    /// Look at the audit logs of the key servers
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Make, sign, import, update and show the directory of the key servers
     #[command(subcommand)]
     Cluster(cluster::Cluster),
@@ -108,6 +112,7 @@ impl Cli {
             Command::Whoami(command) => return command.run(options),
             Command::Queue(command) => return command.run(options),
             Command::Doctor(command) => return command.run(options),
+            Command::Audit(command) => return command.run(options),
             Command::Cluster(command) => return command.run(options),
         };
         queue::remind(options);

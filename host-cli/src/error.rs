@@ -14,7 +14,7 @@ use std::{
 use eds_core::ids::{FileId, KeyId};
 
 use crate::{
-    catalog, cluster, config, credentials, dicom,
+    audit, catalog, cluster, config, credentials, dicom,
     keystore::{
         FetchError, KeystoreError, NodeError, NodeFault, Obstacle, RegisterError,
         access::{AccessError, text::TextError},
@@ -118,6 +118,9 @@ pub enum Error {
     /// What proves who the caller is.
     #[error(transparent)]
     Proof(#[from] credentials::Error),
+    /// The audit logs of the nodes.
+    #[error(transparent)]
+    Audit(#[from] audit::Error),
     /// `eds login` or `eds logout`.
     #[error(transparent)]
     Login(login::Error),
@@ -319,6 +322,7 @@ impl Error {
             Self::Database(error) => error.kind(),
             Self::Proof(error) => error.kind(),
             Self::Login(error) => error.kind(),
+            Self::Audit(error) => error.kind(),
             Self::Keystore(error) => error.kind(),
             Self::Fetch(error) => error.kind(),
             Self::Register(error) => error.kind(),
@@ -358,6 +362,7 @@ impl Error {
             Self::Database(error) => error.hint(),
             Self::Proof(error) => error.hint(),
             Self::Login(error) => error.hint(),
+            Self::Audit(error) => error.hint(),
             Self::Keystore(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
             Self::Register(error) => error.hint(),

@@ -25,7 +25,7 @@ use eds_core::{
         whoami::WhoAmI,
     },
     cipher::InputKey,
-    directory::Directory,
+    directory::{Directory, Node},
     ids::{FileId, KeyId, Threshold},
     manifest::{self, Manifest},
     sharing::FileSecret,
@@ -35,13 +35,13 @@ use tokio::runtime::{Builder, Runtime};
 
 use self::project::Project;
 use crate::{
-    Error,
+    Error, audit,
     catalog::Catalog,
     cluster::Trust,
     config::Config,
     keystore::{
-        Evidence, Identity, KeyStatus, Keystore, Latencies, Message, NewKey, NodeError, NodeStatus, NodeView, Prepared,
-        RegisterError, Registered, Terms, Want,
+        Evidence, Identity, KeyStatus, Keystore, Latencies, Message, NewKey, NodeError, NodeFault, NodeStatus,
+        NodeView, Prepared, RegisterError, Registered, Terms, Want,
         access::{
             AccessError, Changed, Everywhere,
             agree::{Repair, Seen, Share},
@@ -198,6 +198,14 @@ impl Nodes {
     /// Whom every node takes the caller for.
     pub fn whoami(&self) -> Vec<NodeView<WhoAmI>> {
         self.runtime.block_on(self.keystore.whoami())
+    }
+
+    /// Compares a node's signed audit head with the one that was seen before.
+    ///
+    /// # Errors
+    /// [`audit::Error`].
+    pub fn witness(&self, node: &Node, seen: &audit::Seen) -> Result<Result<audit::Verdict, NodeFault>, audit::Error> {
+        self.runtime.block_on(audit::witness(&self.keystore, node, seen))
     }
 
     /// Whether every node can be used.

@@ -15,10 +15,12 @@
 //! | `gather` | which answers make a key, who contradicts: no I/O |
 //! | `fetch`, `register`, `status` | the calls to many nodes |
 //! | `late` | what is delivered to a node that was away at a registration |
+//! | `audit` | signed heads of audit logs and proofs between them |
 //! | `access` | access lists: who may do what with a key |
 
 pub mod access;
 mod alarm;
+mod audit;
 mod error;
 mod fetch;
 mod gather;

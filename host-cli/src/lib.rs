@@ -3,12 +3,14 @@
 //!
 //! Rooms: [`config`] what the user set, [`credentials`] what proves who they are, [`login`] tokens from an issuer, [`cluster`] which key servers to believe, [`storage`] where ciphertext lives,
 //! [`catalog`] what was registered, [`metadata`] public attributes and sealed private parts, [`dicom`] taking an image
-//! apart and putting it together again, [`keystore`] the quorum client, [`queue`] what waits for key servers
+//! apart and putting it together again, [`keystore`] the quorum client, [`audit`] the nodes'
+//! audit logs seen from outside, [`queue`] what waits for key servers
 //! that were away, [`journey`] the two stories, [`output`] files that appear whole or not at all, [`payload`] encryption at the
 //! speed of the disk, [`commands`] the command line.
 //! Errors of all rooms meet in [`error`], which knows the exit code and the hint of each.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod catalog;
 pub mod cluster;
 pub mod commands;

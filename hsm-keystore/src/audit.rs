@@ -1,23 +1,13 @@
-//! The audit log: one entry for every decision, durable before the answer leaves, and no way to change it unseen.
+//! The node's side of the audit log: its key in the token signs checkpoints ([`signer`]), officers verify and export it
+//! ([`command`]), and entries go to a hospital's audit repository as DICOM audit messages over syslog ([`export`]).
 //!
-//! Entries ([`entry`]) are the leaves of a Merkle tree ([`tree`]); its head is signed from time to time by a key in the
-//! token ([`checkpoint`]). The files ([`log`]) are append-only; whoever holds a checkpoint, or a copy of an earlier log,
-//! finds every later change ([`verify`]). Entries go to a hospital's audit repository as DICOM audit messages over
-//! syslog ([`export`]).
-//!
-//! Threat model: whoever owns the disk can cut off or rewrite what no checkpoint covers yet; what a checkpoint outside
-//! of the node covers, nobody can change without being found. The log holds ids only: no keys, shares, tokens, key
-//! names or patient data. The format is in `docs/audit.md`.
+//! The log itself is the crate `eds_audit`, which clients verify with.
 
-pub mod checkpoint;
 pub mod command;
-pub mod entry;
 pub mod export;
-pub mod log;
 pub mod signer;
-pub mod tree;
-pub mod verify;
 
-pub use checkpoint::{Checkpoint, Signer};
-pub use entry::{Decision, Entry, Operation, Outcome, Proof, RequestId, Who};
-pub use log::{AppendError, Log, OpenError, Receipt};
+pub use eds_audit::{
+    AppendError, Checkpoint, Decision, Entry, Log, OpenError, Operation, Outcome, Proof, Receipt, RequestId, Signer,
+    Who, checkpoint, entry, log, tree, verify,
+};

@@ -12,9 +12,9 @@ use super::{
         sender::{Close, Cursor, Delivered, Receiver, client_config, deliver},
         syslog::Header,
     },
-    verify::{Report, Source, verify},
+    verify::{Source, verify},
 };
-use crate::{config::Config, hex, hsm::self_test::described, identity::Identity};
+use crate::{config::Config, hsm::self_test::described, identity::Identity};
 
 /// What to verify a log against, beside the checkpoints that the node kept.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -42,7 +42,7 @@ pub fn verify_log(config: &Config, evidence: &Evidence) -> Result<(String, bool)
     }
     let report = verify(directory, &verifier, &sources, &evidence.copies)
         .map_err(|error| format!("{}: {error}", directory.display()))?;
-    Ok((told(&verifier, &report), report.findings.is_empty()))
+    Ok((report.told(&verifier), report.findings.is_empty()))
 }
 
 fn verifier(config: &Config, key: Option<&str>) -> Result<Verifier, String> {
@@ -54,34 +54,6 @@ fn verifier(config: &Config, key: Option<&str>) -> Result<Verifier, String> {
                 .ok_or_else(|| format!("{}: the audit key is no point of P-256", config.identity.display()))
         }
     }
-}
-
-fn told(verifier: &Verifier, report: &Report) -> String {
-    let mut text = format!(
-        "log {}: {} entries, head {}\nsigned checkpoints that fit: {}; entries not yet covered by one: {}\n",
-        verifier.origin(),
-        report.entries,
-        hex::encode(&report.root),
-        report.checkpoints,
-        report.entries.saturating_sub(report.covered)
-    );
-    if report.unfinished {
-        text.push_str("a write that is not acknowledged yet follows the last entry\n");
-    }
-    for finding in &report.findings {
-        let place = match &finding.entries {
-            Some(range) if range.end - range.start > 1 => format!("entries {} to {}", range.start, range.end - 1),
-            Some(range) => format!("entry {}", range.start),
-            None => "no entry".to_owned(),
-        };
-        text.push_str(&format!("BAD   {place}: {}\n", described(&finding.what)));
-    }
-    match report.first_bad() {
-        Some(first) => text.push_str(&format!("first bad entry: {first}\n")),
-        None if report.findings.is_empty() => text.push_str("ok\n"),
-        None => {}
-    }
-    text
 }
 
 /// Where an export goes.

@@ -6,12 +6,10 @@ use std::{
     process::Command,
 };
 
+use eds_audit::testing::sample;
+
 use super::*;
-use crate::audit::{
-    Who,
-    entry::{Entry, tests::sample},
-    tree::leaf_hash,
-};
+use crate::audit::{Who, entry::Entry, tree::leaf_hash};
 
 const ORIGIN: &str = "eds/00000000-0000-0000-0000-000000000002";
 

@@ -11,8 +11,9 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{ServerConfig, ServerConnection, pki_types::PrivatePkcs8KeyDer};
 
+use eds_audit::testing::{ORIGIN, Place};
+
 use super::*;
-use crate::audit::log::tests::{ORIGIN, Place};
 
 /// An authority and a certificate of 127.0.0.1, in files.
 struct Certificates {

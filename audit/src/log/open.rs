@@ -23,7 +23,7 @@ use super::{
     segment::{self, Header},
     writer::Writer,
 };
-use crate::audit::{
+use crate::{
     checkpoint::{Checkpoint, NoteError},
     entry::{Decision, Operation, Outcome, RequestId, Who},
     tree::{Frontier, Hash},

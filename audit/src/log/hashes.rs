@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use crate::audit::tree::{self, Hash, Nodes};
+use crate::tree::{self, Hash, Nodes};
 
 /// The name of the file.
 pub const NAME: &str = "hashes";

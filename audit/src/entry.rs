@@ -389,4 +389,4 @@ impl<'a> Input<'a> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -13,7 +13,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::audit::{
+use crate::{
     entry,
     tree::{self, Frontier, Hash},
 };

@@ -13,7 +13,7 @@ pub mod hashes;
 pub mod reader;
 pub mod segment;
 
-pub(in crate::audit) mod notes;
+pub(crate) mod notes;
 mod open;
 mod writer;
 
@@ -279,4 +279,4 @@ impl Drop for Log {
 }
 
 #[cfg(test)]
-pub(in crate::audit) mod tests;
+pub(crate) mod tests;

@@ -10,7 +10,7 @@ use super::*;
 
 /// Perfect subtrees in memory.
 #[derive(Default)]
-pub(in crate::audit) struct Stored(pub(in crate::audit) Vec<Hash>);
+pub(crate) struct Stored(pub(crate) Vec<Hash>);
 
 impl Nodes for Stored {
     type Error = Infallible;

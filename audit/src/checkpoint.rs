@@ -239,4 +239,4 @@ const PUBLIC_KEY_INFO: [u8; 26] = [
 ];
 
 #[cfg(test)]
-pub(in crate::audit) mod tests;
+mod tests;

@@ -20,7 +20,7 @@ use super::{
     reader, segment,
     segment::Header,
 };
-use crate::audit::{
+use crate::{
     entry::Decision,
     tree::{self, Frontier, Hash},
 };

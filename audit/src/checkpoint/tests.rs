@@ -5,33 +5,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use p256::ecdsa::{SigningKey, signature::hazmat::PrehashSigner};
-
 use super::*;
-
-/// A signing key in memory.
-pub(in crate::audit) struct MemorySigner(SigningKey);
-
-impl MemorySigner {
-    pub(in crate::audit) fn new(seed: u8) -> Self {
-        Self(SigningKey::from_slice(&[seed; 32]).expect("a scalar"))
-    }
-
-    pub(in crate::audit) fn verifier(&self, origin: &str) -> Verifier {
-        Verifier::new(origin, &self.public_key()).expect("a key and a name")
-    }
-}
-
-impl Signer for MemorySigner {
-    fn public_key(&self) -> Point {
-        eds_core::directory::compressed(self.0.verifying_key())
-    }
-
-    fn sign_digest(&self, digest: &[u8; 32]) -> Result<[u8; 64], SignerError> {
-        let signature: Signature = self.0.sign_prehash(digest).map_err(|e| SignerError(e.to_string()))?;
-        Ok(signature.to_bytes().into())
-    }
-}
+use crate::testing::MemorySigner;
 
 fn sample() -> Checkpoint {
     Checkpoint { origin: "eds/c/n".to_owned(), size: 20_852_163, root: [5; 32], time: 1_764_000_000 }
@@ -39,7 +14,7 @@ fn sample() -> Checkpoint {
 
 #[test]
 fn the_golden_note_reads_and_writes_as_ever() {
-    let golden = include_str!("../../../tests/data/audit-checkpoint-v1.txt");
+    let golden = include_str!("../../tests/data/audit-checkpoint-v1.txt");
     let (vkey, note) = golden.split_once('\n').expect("a key and a note");
     let signer = MemorySigner::new(1);
     assert_eq!(signer.verifier("eds/c/n").to_vkey(), vkey);

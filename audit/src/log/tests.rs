@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -11,61 +11,10 @@ use super::{
     disk::{FileSystem, Segment},
     *,
 };
-use crate::audit::{
-    checkpoint::tests::MemorySigner,
-    entry::{Entry, Operation, Outcome, tests::sample},
+use crate::{
+    entry::{Entry, Operation, Outcome},
+    testing::{MemorySigner, ORIGIN, Place, fill, sample},
 };
-
-pub(in crate::audit) const ORIGIN: &str = "eds/c/n";
-
-/// A log in a directory of its own.
-pub(in crate::audit) struct Place {
-    pub(in crate::audit) directory: tempfile::TempDir,
-    pub(in crate::audit) options: Options,
-}
-
-impl Place {
-    pub(in crate::audit) fn new() -> Self {
-        // In memory where there is such a place: these tests sync thousands of times.
-        let memory = Path::new("/dev/shm");
-        let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let directory = directory.expect("a directory");
-        let mut options = Options::new(directory.path().join("audit"), ORIGIN);
-        options.verifier = Some(MemorySigner::new(1).verifier(ORIGIN));
-        Log::create(&options).expect("made");
-        Self { directory, options }
-    }
-
-    pub(in crate::audit) fn open(&self) -> Result<(Log, Opened), OpenError> {
-        Log::open(&self.options, 5_000)
-    }
-
-    pub(in crate::audit) fn path(&self) -> &Path {
-        &self.options.directory
-    }
-
-    /// Appends samples until there are `size` entries.
-    pub(in crate::audit) fn fill(&self, size: u64) {
-        let (log, opened) = self.open().expect("opens");
-        fill(&log, opened.entries, size);
-    }
-
-    pub(in crate::audit) fn segments(&self) -> Vec<PathBuf> {
-        segment::list(self.path()).expect("listed").into_iter().map(|(_, path)| path).collect()
-    }
-
-    pub(in crate::audit) fn records(&self) -> Vec<Record> {
-        let mut reader = Reader::open(self.path(), Some(ORIGIN)).expect("opens");
-        std::iter::from_fn(|| reader.read(|_| ()).expect("whole")).collect()
-    }
-}
-
-pub(in crate::audit) fn fill(log: &Log, from: u64, size: u64) {
-    for number in from..size {
-        let receipt = log.append_blocking(vec![sample(number)]).expect("appended");
-        assert_eq!(receipt, Receipt { first: number, count: 1 });
-    }
-}
 
 fn append_bytes(path: &Path, bytes: &[u8]) {
     io::Write::write_all(&mut fs::OpenOptions::new().append(true).open(path).expect("opened"), bytes).expect("written");
@@ -243,7 +192,7 @@ fn a_rewritten_entry_does_not_fit_the_checkpoint_or_the_hashes() {
 }
 
 /// Rewrites a log of one segment: what somebody with the disk and the format can do.
-pub(in crate::audit) fn rewrite(place: &Place, change: impl FnOnce(&mut Vec<crate::audit::Decision>)) {
+pub(crate) fn rewrite(place: &Place, change: impl FnOnce(&mut Vec<crate::Decision>)) {
     let mut decisions = place.records().into_iter().map(|record| record.entry.decision).collect();
     change(&mut decisions);
     let mut bytes = segment::Header { origin: ORIGIN.to_owned(), before: tree::Frontier::default() }.encode();

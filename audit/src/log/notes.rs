@@ -9,10 +9,10 @@ use std::{
     path::Path,
 };
 
-use crate::audit::checkpoint::{self, Checkpoint, NoteError};
+use crate::checkpoint::{self, Checkpoint, NoteError};
 
 /// The name of the file.
-pub(in crate::audit) const NAME: &str = "checkpoints";
+pub(crate) const NAME: &str = "checkpoints";
 
 /// The open file.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Notes {
 ///
 /// # Errors
 /// When something in it is neither.
-pub(in crate::audit) fn split(bytes: &[u8]) -> io::Result<(Vec<(Checkpoint, &str)>, usize)> {
+pub(crate) fn split(bytes: &[u8]) -> io::Result<(Vec<(Checkpoint, &str)>, usize)> {
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, NoteError::Malformed);
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,

@@ -5,26 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 
 use super::*;
-
-/// A decision with every field in use.
-pub(crate) fn sample(number: u64) -> Decision {
-    Decision {
-        time: 1_764_000_000_000 + number,
-        request: RequestId([7; 16]),
-        operation: Operation::FETCH,
-        outcome: if number % 3 == 2 { Outcome::Refused("no rule allows it".to_owned()) } else { Outcome::Allowed },
-        rule: "owner".to_owned(),
-        who: Who {
-            proof: Proof::Certificate,
-            display: "/C=CH/O=Ward/CN=Dr Jones".to_owned(),
-            subject: Some([1; 32]),
-            evidence: "certificate 4f2a by /C=CH/O=CA".to_owned(),
-        },
-        peer: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))),
-        keys: vec![KeyId::from_bytes(u128::from(number).to_be_bytes())],
-        access_list: None,
-    }
-}
+use crate::testing::sample;
 
 fn encoded(decision: &Decision, sequence: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -34,7 +15,7 @@ fn encoded(decision: &Decision, sequence: u64) -> Vec<u8> {
 
 #[test]
 fn the_golden_entry_reads_and_writes_as_ever() {
-    let golden = include_bytes!("../../../tests/data/audit-entry-v1.bin");
+    let golden = include_bytes!("../../tests/data/audit-entry-v1.bin");
     let mut decision = sample(2);
     decision.access_list = Some([3; 32]);
     assert_eq!(encoded(&decision, 41), golden);

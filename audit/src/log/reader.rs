@@ -12,7 +12,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::segment::{self, Found, Header, HeaderError};
-use crate::audit::{
+use crate::{
     entry::Entry,
     tree::{Frontier, Hash},
 };

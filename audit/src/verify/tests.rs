@@ -1,15 +1,14 @@
 //! Every kind of tampering is found, by somebody with the means to find it, and its first entry is named.
 
 use super::*;
-use crate::audit::{
+use crate::{
     Decision, Log,
-    checkpoint::tests::MemorySigner,
-    entry::tests::sample,
     log::{
         Record,
         segment::{self, Header, OVERHEAD, put_record},
-        tests::{ORIGIN, Place, fill, rewrite},
+        tests::rewrite,
     },
+    testing::{MemorySigner, ORIGIN, Place, fill, sample},
     tree::{self, Frontier},
 };
 

@@ -77,6 +77,41 @@ impl Report {
     pub fn first_bad(&self) -> Option<u64> {
         self.findings.iter().filter_map(|finding| finding.entries.as_ref().map(|range| range.start)).min()
     }
+
+    /// All of it in words, for people.
+    pub fn told(&self, verifier: &Verifier) -> String {
+        let root = self.root.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let mut text = format!(
+            "log {}: {} entries, head {root}\nsigned checkpoints that fit: {}; entries not yet covered by one: {}\n",
+            verifier.origin(),
+            self.entries,
+            self.checkpoints,
+            self.entries.saturating_sub(self.covered)
+        );
+        if self.unfinished {
+            text.push_str("a write that is not acknowledged yet follows the last entry\n");
+        }
+        for finding in &self.findings {
+            let place = match &finding.entries {
+                Some(range) if range.end - range.start > 1 => format!("entries {} to {}", range.start, range.end - 1),
+                Some(range) => format!("entry {}", range.start),
+                None => "no entry".to_owned(),
+            };
+            text.push_str(&format!("BAD   {place}: {}", finding.what));
+            let mut cause = std::error::Error::source(&finding.what);
+            while let Some(error) = cause {
+                text.push_str(&format!(": {error}"));
+                cause = error.source();
+            }
+            text.push('\n');
+        }
+        match self.first_bad() {
+            Some(first) => text.push_str(&format!("first bad entry: {first}\n")),
+            None if self.findings.is_empty() => text.push_str("ok\n"),
+            None => {}
+        }
+        text
+    }
 }
 
 /// One thing that is wrong.
