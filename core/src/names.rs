@@ -131,7 +131,7 @@ fn parse(der: &[u8]) -> Option<Vec<Vec<(String, Value<'_>)>>> {
             set = others;
             let (kind, value) = field(attribute, OBJECT_IDENTIFIER)?;
             let (tag, bytes, end) = any(value)?;
-            attributes.push((label(kind)?, Value { tag, bytes }));
+            attributes.push((attribute_label(kind)?, Value { tag, bytes }));
             if !end.is_empty() {
                 return None;
             }
@@ -158,11 +158,17 @@ fn any(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((*tag, value, rest))
 }
 
-/// The short name of an attribute type as OpenSSL prints it, or its dotted form.
-fn label(oid: &[u8]) -> Option<String> {
-    if let Some((_, label)) = LABELS.iter().find(|(known, _)| *known == oid) {
-        return Some((*label).into());
+/// The short name of an attribute type as OpenSSL prints it, or its dotted form; the type is the content of an OBJECT
+/// IDENTIFIER. `None` for bytes that are none.
+pub fn attribute_label(oid: &[u8]) -> Option<String> {
+    match LABELS.iter().find(|(known, _)| *known == oid) {
+        Some((_, label)) => Some((*label).into()),
+        None => dotted(oid),
     }
+}
+
+/// The dotted form of the content of an OBJECT IDENTIFIER; `None` for bytes that are none.
+pub fn dotted(oid: &[u8]) -> Option<String> {
     let mut arcs: Vec<u64> = Vec::new();
     let mut arc: u64 = 0;
     let mut open = false;

@@ -3,10 +3,8 @@
 //! Parsing yields everything that path validation asks about and judges nothing, except that what it does not understand
 //! is remembered if it is critical. Bytes that are signed or compared (TBS, names, serial, key) are kept as received.
 
-use der::Tag;
-
 use super::{
-    fields::{Fields, Malformed, context, dotted},
+    fields::{self, Fields, Malformed, Signed, context, dotted},
     name::Name,
     signature::{BadSignature, PublicKey},
 };
@@ -22,9 +20,7 @@ pub(crate) use extension::{EKU_ANY, EKU_CLIENT, authority_key_id, general_name, 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Certificate {
     der: Vec<u8>,
-    tbs: Vec<u8>,
-    algorithm: Vec<u8>,
-    signature: Vec<u8>,
+    signed: Signed,
     version: u8,
     serial: Vec<u8>,
     issuer: Name,
@@ -73,13 +69,8 @@ impl Certificate {
         if der.len() > MAX_CERTIFICATE {
             return Err(Malformed);
         }
-        let mut outer = Fields::of_sequence(der)?;
-        let tbs = outer.raw()?;
-        let algorithm = outer.value(Tag::Sequence)?;
-        let signature = outer.bits()?;
-        outer.finish()?;
-
-        let mut fields = Fields::of_sequence(tbs)?;
+        let signed = Signed::read(Fields::of_sequence(der)?)?;
+        let mut fields = signed.fields()?;
         let version = match fields.optional(context(0, true))? {
             None => 1,
             Some(content) => {
@@ -93,9 +84,7 @@ impl Certificate {
         if serial.len() > MAX_SERIAL {
             return Err(Malformed);
         }
-        if fields.value(Tag::Sequence)? != algorithm {
-            return Err(Malformed);
-        }
+        signed.same_algorithm(&mut fields)?;
         let issuer = Name::from_der(fields.raw()?)?;
         let mut validity = fields.sequence()?;
         let (not_before, not_after) = (validity.time()?, validity.time()?);
@@ -113,20 +102,8 @@ impl Certificate {
             Some(content) => Extensions::parse(content)?,
         };
         fields.finish()?;
-        Ok(Self {
-            der: der.to_vec(),
-            tbs: tbs.to_vec(),
-            algorithm: algorithm.to_vec(),
-            signature: signature.to_vec(),
-            version,
-            serial: serial.to_vec(),
-            issuer,
-            subject,
-            not_before,
-            not_after,
-            key,
-            extensions,
-        })
+        let serial = serial.to_vec();
+        Ok(Self { der: der.to_vec(), version, serial, issuer, subject, not_before, not_after, key, extensions, signed })
     }
 
     /// The whole certificate.
@@ -206,27 +183,17 @@ impl Certificate {
     /// # Errors
     /// [`BadSignature`].
     pub fn verify_signature(&self, issuer: &PublicKey) -> Result<(), BadSignature> {
-        issuer.verify(&self.algorithm, &self.tbs, &self.signature)
+        self.signed.verify(issuer)
     }
 }
 
 impl Extensions {
     fn parse(content: &[u8]) -> Result<Self, Malformed> {
-        let mut list = Fields::of_sequence(content)?;
-        let mut seen: Vec<&[u8]> = Vec::new();
         let mut extensions = Self::default();
-        while !list.is_finished() {
-            let mut fields = list.sequence()?;
-            let oid = fields.oid()?;
-            let critical = fields.default_false()?;
-            let value = fields.value(Tag::OctetString)?;
-            fields.finish()?;
-            if seen.contains(&oid) || seen.len() == MAX_EXTENSIONS {
-                return Err(Malformed);
-            }
-            seen.push(oid);
-            if !extension::read(&mut extensions, oid, value, critical)? && critical {
-                extensions.unknown_critical.get_or_insert_with(|| dotted(oid));
+        for found in fields::extensions(Fields::of_sequence(content)?, MAX_EXTENSIONS)? {
+            let understood = extension::read(&mut extensions, found.oid, found.value, found.critical)?;
+            if !understood && found.critical {
+                extensions.unknown_critical.get_or_insert_with(|| dotted(found.oid));
             }
         }
         Ok(extensions)

@@ -5,6 +5,9 @@
 //! read with it; nothing here interprets what it reads.
 
 use der::{Decode, Reader, SliceReader, Tag, TagNumber, Tagged, asn1::AnyRef};
+use eds_core::names;
+
+use super::signature::{BadSignature, PublicKey};
 
 /// Bytes that are not the DER structure they should be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -144,10 +147,75 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Dotted form of the content of an OBJECT IDENTIFIER, for messages.
-pub(crate) fn dotted(oid: &[u8]) -> String {
-    match der::asn1::ObjectIdentifier::from_bytes(oid) {
-        Ok(oid) => oid.to_string(),
-        Err(_) => "an unreadable identifier".into(),
+/// What every signed structure of X.509 is: the signed bytes, the algorithm, and the signature (SIGNED of X.509; RFC 5280,
+/// sections 4.1.1 and 5.1.1; RFC 5755, section 4.1).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Signed {
+    /// The signed bytes, with their tag and length.
+    pub(crate) tbs: Vec<u8>,
+    /// The content of the AlgorithmIdentifier.
+    pub(crate) algorithm: Vec<u8>,
+    /// The signature.
+    pub(crate) signature: Vec<u8>,
+}
+
+impl Signed {
+    /// Reads the fields of the structure, which must be these three.
+    pub(crate) fn read(mut outer: Fields<'_>) -> Result<Self, Malformed> {
+        let tbs = outer.raw()?.to_vec();
+        let algorithm = outer.value(Tag::Sequence)?.to_vec();
+        let signature = outer.bits()?.to_vec();
+        outer.finish()?;
+        Ok(Self { tbs, algorithm, signature })
+    }
+
+    /// The fields of what is signed.
+    pub(crate) fn fields(&self) -> Result<Fields<'_>, Malformed> {
+        Fields::of_sequence(&self.tbs)
+    }
+
+    /// Reads the algorithm that stands once more within what is signed, where it must be the same.
+    pub(crate) fn same_algorithm(&self, fields: &mut Fields<'_>) -> Result<(), Malformed> {
+        if fields.value(Tag::Sequence)? == self.algorithm { Ok(()) } else { Err(Malformed) }
+    }
+
+    /// Checks the signature with this key.
+    pub(crate) fn verify(&self, key: &PublicKey) -> Result<(), BadSignature> {
+        key.verify(&self.algorithm, &self.tbs, &self.signature)
     }
 }
+
+/// One extension.
+pub(crate) struct Extension<'a> {
+    /// The content of its identifier.
+    pub(crate) oid: &'a [u8],
+    /// Whether who does not understand it must refuse.
+    pub(crate) critical: bool,
+    /// Its value.
+    pub(crate) value: &'a [u8],
+}
+
+/// Reads a list of extensions, at most `most` and none twice.
+pub(crate) fn extensions(mut list: Fields<'_>, most: usize) -> Result<Vec<Extension<'_>>, Malformed> {
+    let mut found: Vec<Extension<'_>> = Vec::new();
+    while !list.is_finished() {
+        let mut fields = list.sequence()?;
+        let oid = fields.oid()?;
+        let critical = fields.default_false()?;
+        let value = fields.value(Tag::OctetString)?;
+        fields.finish()?;
+        if found.len() == most || found.iter().any(|seen| seen.oid == oid) {
+            return Err(Malformed);
+        }
+        found.push(Extension { oid, critical, value });
+    }
+    Ok(found)
+}
+
+/// Dotted form of the content of an OBJECT IDENTIFIER, for messages.
+pub(crate) fn dotted(oid: &[u8]) -> String {
+    names::dotted(oid).unwrap_or_else(|| UNREADABLE.into())
+}
+
+/// What is shown in the place of bytes that are no identifier.
+pub(crate) const UNREADABLE: &str = "an unreadable identifier";

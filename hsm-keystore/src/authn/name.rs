@@ -7,8 +7,9 @@
 use std::{fmt, fmt::Write};
 
 use der::Tag;
+use eds_core::names::attribute_label;
 
-use super::fields::{Fields, Malformed, dotted};
+use super::fields::{Fields, Malformed, UNREADABLE};
 use crate::hex;
 
 /// A distinguished name, as it was encoded.
@@ -146,10 +147,7 @@ impl Attribute<'_> {
 
     /// The short name of the type as OpenSSL prints it, or its dotted form.
     fn label(&self) -> String {
-        LABELS
-            .iter()
-            .find(|(oid, _)| *oid == self.kind)
-            .map_or_else(|| dotted(self.kind), |(_, label)| (*label).to_owned())
+        attribute_label(self.kind).unwrap_or_else(|| UNREADABLE.into())
     }
 }
 
@@ -190,27 +188,3 @@ const MAX_RELATIVE_NAMES: usize = 64;
 pub(crate) const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 /// emailAddress 1.2.840.113549.1.9.1.
 pub(crate) const EMAIL_ADDRESS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x01];
-/// OpenSSL's short names.
-const LABELS: [(&[u8], &str); 21] = [
-    (COMMON_NAME, "CN"),
-    (&[0x55, 0x04, 0x04], "SN"),
-    (&[0x55, 0x04, 0x05], "serialNumber"),
-    (&[0x55, 0x04, 0x06], "C"),
-    (&[0x55, 0x04, 0x07], "L"),
-    (&[0x55, 0x04, 0x08], "ST"),
-    (&[0x55, 0x04, 0x09], "street"),
-    (&[0x55, 0x04, 0x0a], "O"),
-    (&[0x55, 0x04, 0x0b], "OU"),
-    (&[0x55, 0x04, 0x0c], "title"),
-    (&[0x55, 0x04, 0x0d], "description"),
-    (&[0x55, 0x04, 0x11], "postalCode"),
-    (&[0x55, 0x04, 0x29], "name"),
-    (&[0x55, 0x04, 0x2a], "GN"),
-    (&[0x55, 0x04, 0x2b], "initials"),
-    (&[0x55, 0x04, 0x2e], "dnQualifier"),
-    (&[0x55, 0x04, 0x41], "pseudonym"),
-    (&[0x55, 0x04, 0x61], "organizationIdentifier"),
-    (EMAIL_ADDRESS, "emailAddress"),
-    (&[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 0x01, 0x01], "UID"),
-    (&[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 0x01, 0x19], "DC"),
-];

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use der::Tag;
 
 use crate::authn::{
-    fields::{Fields, Malformed, context},
+    fields::{Fields, Malformed, Signed, context, extensions},
     name::Name,
     signature::PublicKey,
 };
@@ -16,9 +16,7 @@ use crate::authn::{
 /// A revocation list.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Crl {
-    tbs: Vec<u8>,
-    algorithm: Vec<u8>,
-    signature: Vec<u8>,
+    signed: Signed,
     issuer: Name,
     this_update: i64,
     next_update: i64,
@@ -35,17 +33,13 @@ impl Crl {
         if der.len() > MAX_CRL {
             return Err(Malformed);
         }
-        let mut outer = Fields::of_sequence(der)?;
-        let tbs = outer.raw()?;
-        let algorithm = outer.value(Tag::Sequence)?;
-        let signature = outer.bits()?;
-        outer.finish()?;
-
-        let mut fields = Fields::of_sequence(tbs)?;
+        let signed = Signed::read(Fields::of_sequence(der)?)?;
+        let mut fields = signed.fields()?;
         let second = fields.optional(Tag::Integer)?;
-        if !matches!(second, None | Some([1])) || fields.value(Tag::Sequence)? != algorithm {
+        if !matches!(second, None | Some([1])) {
             return Err(Malformed);
         }
+        signed.same_algorithm(&mut fields)?;
         let issuer = Name::from_der(fields.raw()?)?;
         let this_update = fields.time()?;
         let next_update = fields.time()?;
@@ -67,16 +61,7 @@ impl Crl {
             refuse_critical(Fields::of_sequence(content)?)?;
         }
         fields.finish()?;
-        Ok(Self {
-            tbs: tbs.to_vec(),
-            algorithm: algorithm.to_vec(),
-            signature: signature.to_vec(),
-            issuer,
-            this_update,
-            next_update,
-            revoked,
-            signed_by: Vec::new(),
-        })
+        Ok(Self { issuer, this_update, next_update, revoked, signed_by: Vec::new(), signed })
     }
 
     /// Who issued the list.
@@ -101,7 +86,7 @@ impl Crl {
     }
 
     fn verifies(&self, key: &PublicKey) -> bool {
-        key.verify(&self.algorithm, &self.tbs, &self.signature).is_ok()
+        self.signed.verify(key).is_ok()
     }
 
     /// Whether the list is the one to ask at this time.
@@ -115,18 +100,11 @@ impl Crl {
     }
 }
 
-fn refuse_critical(mut extensions: Fields<'_>) -> Result<(), Malformed> {
-    while !extensions.is_finished() {
-        let mut fields = extensions.sequence()?;
-        fields.oid()?;
-        if fields.default_false()? {
-            return Err(Malformed);
-        }
-        fields.value(Tag::OctetString)?;
-        fields.finish()?;
-    }
-    Ok(())
+fn refuse_critical(list: Fields<'_>) -> Result<(), Malformed> {
+    let refused = extensions(list, MAX_EXTENSIONS)?.iter().any(|extension| extension.critical);
+    if refused { Err(Malformed) } else { Ok(()) }
 }
 
+const MAX_EXTENSIONS: usize = 64;
 /// The longest list that is read, in bytes; the longest of the grid have a few megabytes.
 pub const MAX_CRL: usize = 64 * 1024 * 1024;

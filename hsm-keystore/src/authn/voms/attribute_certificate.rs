@@ -8,7 +8,7 @@ use der::Tag;
 use super::{MAX_ATTRIBUTE_CERTIFICATES, Refusal};
 use crate::authn::{
     certificate::{AuthorityKeyId, Certificate, GeneralName, authority_key_id, general_name, general_names},
-    fields::{Fields, Malformed, context, dotted},
+    fields::{self, Fields, Malformed, Signed, context, dotted},
     name::Name,
     signature::{BadSignature, PublicKey},
 };
@@ -16,9 +16,7 @@ use crate::authn::{
 /// An attribute certificate.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AttributeCertificate {
-    tbs: Vec<u8>,
-    algorithm: Vec<u8>,
-    signature: Vec<u8>,
+    signed: Signed,
     /// The issuer of the holder's certificate.
     pub holder_issuer: Name,
     /// The content of the serial number of the holder's certificate.
@@ -79,21 +77,15 @@ pub fn parse_sequence(extension: &[u8]) -> Result<Vec<AttributeCertificate>, Ref
 }
 
 impl AttributeCertificate {
-    fn parse(mut outer: Fields<'_>) -> Result<Self, Malformed> {
-        let tbs = outer.raw()?;
-        let algorithm = outer.value(Tag::Sequence)?;
-        let signature = outer.bits()?;
-        outer.finish()?;
-
-        let mut fields = Fields::of_sequence(tbs)?;
+    fn parse(outer: Fields<'_>) -> Result<Self, Malformed> {
+        let signed = Signed::read(outer)?;
+        let mut fields = signed.fields()?;
         if fields.small_integer()? != 1 {
             return Err(Malformed);
         }
         let (holder_issuer, holder_serial) = holder(fields.sequence()?)?;
         let issuer = v2_form(Fields::of(fields.value(context(0, true))?)?)?;
-        if fields.value(Tag::Sequence)? != algorithm {
-            return Err(Malformed);
-        }
+        signed.same_algorithm(&mut fields)?;
         let serial = fields.integer()?.to_vec();
         if serial.len() > MAX_SERIAL {
             return Err(Malformed);
@@ -113,9 +105,6 @@ impl AttributeCertificate {
         };
         fields.finish()?;
         Ok(Self {
-            tbs: tbs.to_vec(),
-            algorithm: algorithm.to_vec(),
-            signature: signature.to_vec(),
             holder_issuer,
             holder_serial,
             issuer,
@@ -125,6 +114,7 @@ impl AttributeCertificate {
             authority,
             fqans,
             extensions,
+            signed,
         })
     }
 
@@ -133,7 +123,7 @@ impl AttributeCertificate {
     /// # Errors
     /// [`BadSignature`].
     pub fn verify_signature(&self, signer: &PublicKey) -> Result<(), BadSignature> {
-        signer.verify(&self.algorithm, &self.tbs, &self.signature)
+        self.signed.verify(signer)
     }
 }
 
@@ -201,19 +191,9 @@ fn ietf_syntax(mut fields: Fields<'_>) -> Result<(String, Vec<String>), Malforme
 }
 
 impl Extensions {
-    fn parse(mut list: Fields<'_>) -> Result<Self, Malformed> {
+    fn parse(list: Fields<'_>) -> Result<Self, Malformed> {
         let mut extensions = Self::default();
-        let mut seen: Vec<&[u8]> = Vec::new();
-        while !list.is_finished() {
-            let mut fields = list.sequence()?;
-            let oid = fields.oid()?;
-            let critical = fields.default_false()?;
-            let value = fields.value(Tag::OctetString)?;
-            fields.finish()?;
-            if seen.contains(&oid) || seen.len() == MAX_EXTENSIONS {
-                return Err(Malformed);
-            }
-            seen.push(oid);
+        for fields::Extension { oid, critical, value } in fields::extensions(list, MAX_EXTENSIONS)? {
             match oid {
                 CERTIFICATES => extensions.certificates = Some(certificates(value)?),
                 TARGETS => extensions.targets = Some(targets(value)?),
