@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod daemon;
 pub mod dicom;
 pub mod files;
+pub mod fuzz_programs;
 pub mod fuzz_targets;
 pub mod grid;
 pub mod issuer;

@@ -6,6 +6,7 @@
 use std::{fs, panic};
 
 use eds_tests::{
+    fuzz_programs,
     fuzz_targets::{TARGETS, Target},
     sample,
 };
@@ -18,7 +19,7 @@ fn no_bytes_from_outside_break_a_parser() {
     let seed = sample::seed();
     let mutations = if std::env::var_os("EDS_SOAK").is_some() { MUTATIONS * 100 } else { MUTATIONS };
     println!("seed: EDS_SEED={seed}");
-    for target in TARGETS {
+    for target in TARGETS.iter().chain(fuzz_programs::TARGETS) {
         for input in target.seeds {
             check(target, input, seed);
         }
@@ -57,6 +58,28 @@ fn every_seed_is_taken_by_its_parser() {
     serde_json::from_slice::<api::KeyInfo>(key).expect("key");
     serde_json::from_slice::<api::NodeInfo>(node).expect("node");
     serde_json::from_slice::<api::Problem>(problem).expect("problem");
+}
+
+#[test]
+fn every_seed_of_the_programs_is_taken_by_its_parser() {
+    use eds::dicom::{private_part::PrivatePart, separate::separate, uid::UidKey};
+    use eds_audit::{checkpoint::danger_read_unverified, entry::Entry};
+    use eds_keystore::authn::{
+        certificate::Certificate, jwt::Token, trust::Crl, voms::attribute_certificate::parse_sequence,
+    };
+    let seeds = |name: &str| fuzz_programs::TARGETS.iter().find(|target| target.name == name).expect("a target").seeds;
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    let [proxy, person] = seeds("certificate") else { panic!("two certificates") };
+    let proxy = Certificate::from_der(proxy).expect("a proxy");
+    parse_sequence(proxy.extensions().voms.as_deref().expect("attributes")).expect("good attributes");
+    Certificate::from_der(person).expect("a certificate");
+    assert!(seeds("revocation_list").iter().all(|bytes| Crl::from_der(bytes).is_ok()));
+    assert!(seeds("token").iter().all(|bytes| Token::parse(&text(bytes)).is_ok()));
+    assert!(seeds("audit_entry").iter().all(|bytes| Entry::decode(bytes).is_ok()));
+    assert!(seeds("audit_note").iter().all(|bytes| danger_read_unverified(&text(bytes)).is_ok()));
+    assert!(seeds("private_part").iter().all(|bytes| PrivatePart::decode(bytes).is_ok()));
+    let key = UidKey::new([7; 32]);
+    assert!(seeds("image").iter().all(|bytes| separate(&mut std::io::Cursor::new(bytes), &key).is_ok()));
 }
 
 fn check(target: &Target, input: &[u8], seed: u64) {
