@@ -11,8 +11,10 @@ mod gate;
 mod info;
 mod inspect;
 mod keys;
+mod pace;
 mod pool;
 mod prepare;
+mod queue;
 mod recovery;
 mod ring;
 mod rotation;
@@ -85,7 +87,8 @@ impl Pkcs11Hsm {
         let seat = move || all.add(Seat::new(Arc::clone(&seats), ids, suite));
         let direct = Direct::new(&token, &ring, suite);
         let recovery = Recovery::start(config, &token, direct, &chairs)?;
-        let pool = Pool::start(config.threads, config.deadline, seat)?;
+        let lanes = pace::lanes(config.threads, &token, ids, suite);
+        let pool = Pool::start(config.threads, lanes, config.deadline, seat)?;
         Ok(Self { recovery, pool, token, ring, choice, description })
     }
 
@@ -155,8 +158,8 @@ impl Pkcs11Hsm {
     ) -> Result<Vec<O>, HsmError> {
         // One deadline for the whole batch.
         let deadline = self.pool.deadline();
-        let share = items.len().div_ceil(self.pool.threads()).max(SMALLEST_PART);
-        let mut pending = Vec::with_capacity(self.pool.threads());
+        let share = items.len().div_ceil(self.pool.lanes()).max(SMALLEST_PART);
+        let mut pending = Vec::with_capacity(self.pool.lanes());
         while !items.is_empty() {
             let rest = items.split_off(share.min(items.len()));
             let part = std::mem::replace(&mut items, rest);
@@ -244,7 +247,14 @@ impl Hsm for Pkcs11Hsm {
 
     fn inspect(&self) -> Result<Vec<Check>, HsmError> {
         let ring = Arc::clone(&self.ring);
-        let mut checks = vec![Check { what: "suite of new records", outcome: Ok(self.suite()) }];
+        let at_once = match self.pool.lanes() {
+            1 => "one; two threads were not clearly faster".to_owned(),
+            lanes => format!("{lanes}, as many as there are threads"),
+        };
+        let mut checks = vec![
+            Check { what: "suite of new records", outcome: Ok(self.suite()) },
+            Check { what: "calls at once", outcome: Ok(at_once) },
+        ];
         checks.extend(self.call(move |seat, _| seat.look(|open, token| inspect::checks(open, token, &ring)))?);
         Ok(checks)
     }

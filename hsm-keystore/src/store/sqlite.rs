@@ -231,9 +231,9 @@ impl ShareStore for SqliteStore {
 
     fn read(&self, keys: &[KeyId]) -> Result<Vec<Option<StoredKey>>, StoreError> {
         self.reading(|reader| {
-            // One snapshot for the whole batch.
-            let snapshot = reader.unchecked_transaction()?;
-            let mut select = snapshot.prepare_cached(statements::KEY)?;
+            // One snapshot for the whole batch; one statement is one by itself.
+            let snapshot = if keys.len() > 1 { Some(reader.unchecked_transaction()?) } else { None };
+            let mut select = snapshot.as_deref().unwrap_or(reader).prepare_cached(statements::KEY)?;
             keys.iter().map(|key| select.query_row([key.as_bytes()], |row| stored(*key, row)).optional()).collect()
         })
     }
@@ -462,6 +462,8 @@ fn connection(file: &Path) -> Result<Connection, StoreError> {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         connection.pragma_update(None, "secure_delete", "ON")?;
+        // Room for the inner pages of some millions of keys, so that a look-up reads its leaves and nothing else.
+        connection.pragma_update(None, "cache_size", -4096)?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(())
     };

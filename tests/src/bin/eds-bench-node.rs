@@ -5,8 +5,8 @@
 //! secret, but each is wrapped by the token and bound to its own key, manifest and access list, as registration would
 //! have done it: all of them open. Only the network and the audit log are spared.
 //!
-//! `eds-bench-node token NODE.toml` prints how many records the token decrypts in a second: the best of 1, 2 and 4
-//! threads with a session each and nothing else to do.
+//! `eds-bench-node token NODE.toml` prints how many records the token decrypts in a second, the best of 1, 2 and 4 threads
+//! with a session each and nothing else to do; and the processor time of one record with one thread, in microseconds.
 
 use std::{
     fs,
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
             Ok(count) => fill(Path::new(config), count, Path::new(ids)),
             Err(_) => Err(Trouble::new(format!("{count} is not a number"))),
         },
-        ["token", config] => token_rate(Path::new(config)).map(|rate| println!("{rate:.0}")),
+        ["token", config] => token_rate(Path::new(config)).map(|(rate, cost)| println!("{rate:.0} {cost:.2}")),
         _ => {
             eprintln!("usage: eds-bench-node fill NODE.toml COUNT IDS | token NODE.toml");
             return ExitCode::from(2);
@@ -154,7 +154,7 @@ impl Model {
 /// For how long each number of threads works.
 const TRIAL: Duration = Duration::from_millis(400);
 
-fn token_rate(config: &Path) -> Outcome<f64> {
+fn token_rate(config: &Path) -> Outcome<(f64, f64)> {
     let hsm = Config::load(config)?.hsm;
     let module = Pkcs11::new(&hsm.module)?;
     module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
@@ -165,10 +165,10 @@ fn token_rate(config: &Path) -> Outcome<f64> {
     let Some(slot) = slots.into_iter().find(ours) else { give_up!("the token {:?} is not there", hsm.token) };
     let anchor = module.open_ro_session(slot)?;
     anchor.login(UserType::User, Some(&hsm.pin.read(&hsm.token)?))?;
-    let mut best: f64 = 0.0;
+    let (mut best, mut cost) = (0.0_f64, 0.0);
     for threads in [1_usize, 2, 4] {
         let sessions = (0..threads).map(|_| Ok(module.open_ro_session(slot)?)).collect::<Outcome<Vec<_>>>()?;
-        let start = Instant::now();
+        let (start, before) = (Instant::now(), processor_time()?);
         let done: Vec<Outcome<u64>> = std::thread::scope(|scope| {
             let working: Vec<_> = sessions.into_iter().map(|session| scope.spawn(move || decrypt(&session))).collect();
             working
@@ -178,8 +178,16 @@ fn token_rate(config: &Path) -> Outcome<f64> {
         });
         let done: u64 = done.into_iter().sum::<Outcome<u64>>()?;
         best = best.max(done as f64 / start.elapsed().as_secs_f64());
+        if threads == 1 {
+            cost = (processor_time()? - before).as_secs_f64() * 1e6 / done as f64;
+        }
     }
-    Ok(best)
+    Ok((best, cost))
+}
+
+/// The processor time of this process so far.
+fn processor_time() -> Outcome<Duration> {
+    Ok(rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime).try_into()?)
 }
 
 /// Decrypts a record of 64 bytes with as much additional data as a share has, again and again.

@@ -7,12 +7,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
     thread,
     time::{Duration, Instant},
 };
 
+use super::queue::Queue;
 use crate::hsm::HsmError;
 
 /// How many jobs wait for each thread before callers are refused.
@@ -22,10 +23,8 @@ type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
 
 /// Threads with a seat `S` each: what a job needs, made anew after a panic.
 pub(super) struct Pool<S> {
-    // Before `end`: the threads end because it is gone.
-    queue: SyncSender<Job<S>>,
+    queue: Arc<Queue<Job<S>>>,
     deadline: Duration,
-    threads: usize,
     _end: End,
 }
 
@@ -35,6 +34,12 @@ struct End {
     // In a mutex only to be shared.
     threads: Mutex<Receiver<()>>,
     deadline: Duration,
+}
+
+impl<S> Drop for Pool<S> {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
 }
 
 impl Drop for End {
@@ -51,35 +56,36 @@ pub(super) struct Pending<T> {
 }
 
 impl<S: 'static> Pool<S> {
-    /// Starts the threads. They end when the pool is dropped, which waits for them.
+    /// Starts the threads, of which so many work at once. They end when the pool is dropped, which waits for them.
     ///
     /// # Errors
     /// [`HsmError::Busy`] when the system starts no more threads.
     pub(super) fn start(
         threads: usize,
+        lanes: usize,
         deadline: Duration,
         seat: impl Fn() -> S + Send + Sync + 'static,
     ) -> Result<Self, HsmError> {
-        let (queue, jobs) = sync_channel::<Job<S>>(threads * QUEUE_PER_THREAD);
-        let (jobs, seat) = (Arc::new(Mutex::new(jobs)), Arc::new(seat));
+        let (queue, seat) = (Arc::new(Queue::new(threads * QUEUE_PER_THREAD, lanes)), Arc::new(seat));
         let (running, ended) = sync_channel(0);
         for number in 0..threads {
-            let (jobs, seat, running) = (Arc::clone(&jobs), Arc::clone(&seat), running.clone());
-            thread::Builder::new()
-                .name(format!("token-{number}"))
-                .spawn(move || {
-                    work(&jobs, seat.as_ref());
-                    drop((jobs, seat));
-                    drop(running);
-                })
-                .map_err(|_| HsmError::Busy)?;
+            let (jobs, seat, running) = (Arc::clone(&queue), Arc::clone(&seat), running.clone());
+            let spawned = thread::Builder::new().name(format!("token-{number}")).spawn(move || {
+                work(number, &jobs, seat.as_ref());
+                drop((jobs, seat));
+                drop(running);
+            });
+            if spawned.is_err() {
+                queue.close();
+                return Err(HsmError::Busy);
+            }
         }
-        Ok(Self { queue, deadline, threads, _end: End { threads: Mutex::new(ended), deadline } })
+        Ok(Self { queue, deadline, _end: End { threads: Mutex::new(ended), deadline } })
     }
 
-    /// How many threads there are.
-    pub(super) fn threads(&self) -> usize {
-        self.threads
+    /// How many threads work at once.
+    pub(super) fn lanes(&self) -> usize {
+        self.queue.lanes()
     }
 
     /// When a call that begins now must have its answer.
@@ -102,9 +108,7 @@ impl<S: 'static> Pool<S> {
             // The caller may have given up.
             let _ = reply.try_send(result);
         });
-        self.queue.try_send(job).map_err(|refused| match refused {
-            TrySendError::Full(_) | TrySendError::Disconnected(_) => HsmError::Busy,
-        })?;
+        self.queue.push(job).map_err(|_| HsmError::Busy)?;
         Ok(Pending { answer, deadline })
     }
 }
@@ -125,11 +129,9 @@ impl<T> Pending<T> {
     }
 }
 
-fn work<S>(jobs: &Mutex<Receiver<Job<S>>>, seat: &(dyn Fn() -> S + Send + Sync)) {
+fn work<S>(number: usize, jobs: &Queue<Job<S>>, seat: &(dyn Fn() -> S + Send + Sync)) {
     let mut own = seat();
-    loop {
-        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = next else { return };
+    while let Some(job) = jobs.next(number) {
         if catch_unwind(AssertUnwindSafe(|| job(&mut own))).is_err() {
             tracing::error!("a call to the token's module panicked; its session is replaced");
             own = seat();
@@ -148,7 +150,11 @@ mod tests {
 
     #[test]
     fn a_hanging_job_blocks_its_thread_and_nobody_else() {
-        let pool = Pool::start(2, Duration::from_millis(100), || ()).expect("starts");
+        [1, 2].into_iter().for_each(a_hanging_job_blocks_nobody_else);
+    }
+
+    fn a_hanging_job_blocks_nobody_else(lanes: usize) {
+        let pool = Pool::start(2, lanes, Duration::from_millis(100), || ()).expect("starts");
         let gate = Arc::new(Barrier::new(2));
         let held = Arc::clone(&gate);
         let hanging = pool.submit(pool.deadline(), move |(), _| {
@@ -165,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses_at_once_and_stale_work_is_not_begun() {
-        let pool = Pool::start(1, Duration::from_secs(60), || ()).expect("starts");
+        let pool = Pool::start(1, 1, Duration::from_secs(60), || ()).expect("starts");
         let gate = Arc::new(Barrier::new(2));
         let held = Arc::clone(&gate);
         let first = pool.submit(pool.deadline(), move |(), _| {
@@ -200,13 +206,13 @@ mod tests {
         }
         let closed = Arc::new(AtomicUsize::new(0));
         let seats = Arc::clone(&closed);
-        drop(Pool::start(3, Duration::from_secs(60), move || Slow(Arc::clone(&seats))).expect("starts"));
+        drop(Pool::start(3, 3, Duration::from_secs(60), move || Slow(Arc::clone(&seats))).expect("starts"));
         assert_eq!(closed.load(Ordering::SeqCst), 3);
     }
 
     #[test]
     fn a_panic_costs_one_answer_and_gets_a_new_seat() {
-        let pool = Pool::start(1, Duration::from_secs(60), || 0).expect("starts");
+        let pool = Pool::start(1, 1, Duration::from_secs(60), || 0).expect("starts");
         let panicking = pool.submit(pool.deadline(), |seat: &mut i32, _| -> Result<(), _> {
             *seat = 1;
             panic!("on purpose")

@@ -69,12 +69,13 @@ pub(crate) fn stock(cluster: &mut Cluster, number: u16, count: usize) -> Outcome
     Ok(stocked)
 }
 
-/// How many records the token of this node decrypts in a second.
-pub(crate) fn token_rate(cluster: &mut Cluster, number: u16) -> Outcome<f64> {
+/// What the token of this node does alone: records in a second, and microseconds of processor time for one.
+pub(crate) fn token_alone(cluster: &mut Cluster, number: u16) -> Outcome<(f64, f64)> {
     let node = cluster.node(number)?;
     let mut command = node.tool("eds-bench-node")?;
-    let rate = user::run(command.arg("token").arg(node.config()))?.success().during("eds-bench-node token")?;
-    Ok(rate.text().parse()?)
+    let told = user::run(command.arg("token").arg(node.config()))?.success().during("eds-bench-node token")?.text();
+    let Some((rate, cost)) = told.split_once(' ') else { give_up!("eds-bench-node token said {told:?}") };
+    Ok((rate.parse()?, cost.parse()?))
 }
 
 impl Stocked {
@@ -90,7 +91,22 @@ impl Stocked {
 
     /// Fetches so many keys, chosen at random from all, in one call.
     pub(crate) fn fetch(&self, wire: &mut Wire, count: usize) -> Outcome {
-        let answer = wire.call("POST", "/v1/fetch", "", &self.request(count)?)?;
+        self.send(wire, &self.request(count)?, count)
+    }
+
+    /// Fetches the key at this place among all.
+    pub(crate) fn fetch_at(&self, wire: &mut Wire, place: usize) -> Outcome {
+        let key = self.keys.get(place).copied().ok_or_else(|| Trouble::new("there are fewer keys"))?;
+        self.send(wire, &self.asking(vec![KeyText(key)])?, 1)
+    }
+
+    /// How many keys there are.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    fn send(&self, wire: &mut Wire, request: &[u8], count: usize) -> Outcome {
+        let answer = wire.call("POST", "/v1/fetch", "", request)?;
         // Each key has a manifest of more than 200 bytes in its result; a refusal has none.
         if answer.len() < count * 300 {
             give_up!("not all of {count} keys were released: {}", head(answer));
@@ -116,9 +132,11 @@ impl Stocked {
         let step = (total / count.max(1)).max(1);
         let place = |position: usize| (usize::try_from(start).unwrap_or(0) % total + position * step) % total;
         let keys = (0..count).filter_map(|position| self.keys.get(place(position)));
-        let request =
-            FetchRequest { keys: keys.copied().map(KeyText).collect(), reply_key: Binary(self.reply_key.clone()) };
-        Ok(serde_json::to_vec(&request)?)
+        self.asking(keys.copied().map(KeyText).collect())
+    }
+
+    fn asking(&self, keys: Vec<KeyText>) -> Outcome<Vec<u8>> {
+        Ok(serde_json::to_vec(&FetchRequest { keys, reply_key: Binary(self.reply_key.clone()) })?)
     }
 }
 
