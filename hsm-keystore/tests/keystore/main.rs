@@ -9,4 +9,6 @@ mod forge;
 mod hsm;
 #[cfg(feature = "hsm-matrix")]
 mod hsm_matrix;
+#[cfg(feature = "hsm-matrix")]
+mod opencryptoki;
 mod program;

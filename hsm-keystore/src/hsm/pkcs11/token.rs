@@ -73,8 +73,14 @@ impl Token {
         let label = &config.token;
         let setup = |reason: String| HsmError::Setup { token: label.clone(), reason };
         let module = load(&config.module).map_err(|error| {
-            let name = config.module.display();
-            setup(format!("the module {name} does not load ({}); name another file in hsm.module", described(&error)))
+            let (name, told) = (config.module.display(), described(&error));
+            setup(match error {
+                ModuleError::Pkcs11(..) => format!(
+                    "the module {name} does not start ({told}); start what it needs first, such as its daemon (for \
+                     openCryptoki: pkcsslotd)"
+                ),
+                _ => format!("the module {name} does not load ({told}); name another file in hsm.module"),
+            })
         })?;
         let tokens =
             tokens(&module).map_err(|error| setup(format!("the module lists no tokens ({})", described(&error))))?;
