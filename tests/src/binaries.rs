@@ -39,3 +39,14 @@ pub fn soft_hsm() -> Outcome<PathBuf> {
         None => give_up!("libsofthsm2.so was not found in {usual:?}: run `make setup`"),
     }
 }
+
+/// The openCryptoki module, which `scripts/hsm-matrix` names.
+///
+/// # Errors
+/// When it is not named.
+pub fn opencryptoki() -> Outcome<PathBuf> {
+    match std::env::var_os("EDS_OPENCRYPTOKI_MODULE") {
+        Some(module) => Ok(module.into()),
+        None => give_up!("EDS_OPENCRYPTOKI_MODULE names no module: run scripts/hsm-matrix"),
+    }
+}

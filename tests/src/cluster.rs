@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::{
     Outcome, Trouble,
-    node::{Node, Surroundings},
+    node::{Node, Surroundings, Token},
     pki::{Authority, Credentials},
     process,
     trouble::During as _,
@@ -66,6 +66,14 @@ impl Cluster {
     /// # Errors
     /// When a step fails, with what the program said.
     pub fn make(plan: Plan) -> Outcome<Self> {
+        Self::make_on(plan, &[])
+    }
+
+    /// Makes a cluster whose nodes do not run yet; those that are named have tokens of another kind than SoftHSM.
+    ///
+    /// # Errors
+    /// When a step fails, with what the program said.
+    pub fn make_on(plan: Plan, tokens: &[(u16, Token)]) -> Outcome<Self> {
         let mut folder = TempDir::with_prefix("eds-cluster-")?;
         folder.disable_cleanup(std::env::var_os("EDS_KEEP").is_some());
         let authority = Authority::new("EDS test CA")?;
@@ -81,7 +89,8 @@ impl Cluster {
             .during("eds cluster new")?;
         let mut cluster = Self { nodes: Vec::new(), authority, officer, fingerprint: made.text(), folder };
         for number in 1..=plan.nodes {
-            let node = cluster.make_node(number, plan.relayed.contains(&number))?;
+            let token = tokens.iter().find(|(node, _)| *node == number).map(|(_, token)| *token);
+            let node = cluster.make_node(number, plan.relayed.contains(&number), token.unwrap_or_default())?;
             cluster.add(&node)?;
             cluster.nodes.push(node);
         }
@@ -89,7 +98,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn make_node(&self, number: u16, relayed: bool) -> Outcome<Node> {
+    fn make_node(&self, number: u16, relayed: bool, token: Token) -> Outcome<Node> {
         let credentials = self.authority.server(&format!("node {number}"))?;
         let around = Surroundings {
             directory: &self.directory(),
@@ -97,6 +106,7 @@ impl Cluster {
             client_ca: &self.ca(),
             credentials: &credentials,
             relayed,
+            token,
         };
         Node::make(number, &self.folder.path().join(format!("node-{number}")), around)
     }

@@ -33,6 +33,18 @@ pub struct Node {
     daemon: Option<TokenDaemon>,
 }
 
+/// What a node's token is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Token {
+    /// A SoftHSM.
+    #[default]
+    SoftHsm,
+    /// A SoftHSM behind a daemon that knows no elliptic curves, so that the node's key pairs are wrapped.
+    WithoutCurves,
+    /// The openCryptoki of `tests/opencryptoki/inside`, in which the test runs; one node may have it.
+    OpenCryptoki,
+}
+
 /// What a node's settings name and do not make.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
@@ -46,6 +58,8 @@ pub struct Surroundings<'a> {
     pub credentials: &'a Credentials,
     /// True to put a [`Relay`] before the node.
     pub relayed: bool,
+    /// Its token.
+    pub token: Token,
 }
 
 impl Node {
@@ -57,10 +71,26 @@ impl Node {
         fs::create_dir_all(folder).during(folder.display())?;
         let port = ports::free()?;
         let relay = if around.relayed { Some(Relay::start(port)?) } else { None };
-        let node = Self { number, folder: folder.into(), port, relay, process: None, daemon: None };
+        let mut node = Self { number, folder: folder.into(), port, relay, process: None, daemon: None };
         around.credentials.write(folder, "tls")?;
         node.write_settings(around)?;
-        node.new_token("tokens", &node.token_label())?;
+        match around.token {
+            Token::SoftHsm => node.new_token("tokens", &node.token_label())?,
+            Token::WithoutCurves => {
+                node.new_token("tokens", &node.token_label())?;
+                node.put_behind_daemon()?;
+                node.daemon()?.faults(NO_CURVES)?;
+                node.set_hsm(WEAKER)?;
+            }
+            Token::OpenCryptoki => {
+                node.set_hsm(WEAKER)?;
+                node.write_pin("so-pin", OPENCRYPTOKI_SO_PIN)?;
+                let officer = format!("--so-pin-source=file:{}", node.folder.join("so-pin").display());
+                let config = node.config();
+                let words = ["hsm", "init", &officer, "--config"];
+                user::run(node.program()?.args(words).arg(config))?.success().during("eds-keystored hsm init")?;
+            }
+        }
         user::run(node.program()?.arg("init").args(["--config".as_ref(), node.config().as_os_str()]))?
             .success()
             .during(format_args!("eds-keystored init of node {number}"))?;
@@ -77,13 +107,17 @@ impl Node {
             around.directory,
             around.fingerprint,
             around.client_ca,
-            binaries::soft_hsm()?,
+            if around.token == Token::OpenCryptoki { binaries::opencryptoki()? } else { binaries::soft_hsm()? },
             self.token_label(),
         );
         fs::write(self.config(), text)?;
-        let mut pin =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(self.folder.join("pin"))?;
-        Ok(pin.write_all(PIN.as_bytes())?)
+        self.write_pin("pin", PIN)
+    }
+
+    fn write_pin(&self, name: &str, pin: &str) -> Outcome {
+        let mut file =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(self.folder.join(name))?;
+        Ok(file.write_all(pin.as_bytes())?)
     }
 
     /// Makes a new, empty token in `folder` of the node and lets the node use that folder from its next start on.
@@ -247,12 +281,12 @@ impl Node {
         if ran { self.start() } else { Ok(()) }
     }
 
-    /// Runs `eds-keystored COMMAND --config …` for this node, with more arguments after it.
+    /// Runs `eds-keystored COMMAND --config …` for this node, with more arguments after it. A command may be of two words.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn command<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(&self, command: &str, more: I) -> Outcome<user::Run> {
-        user::run(self.program()?.arg(command).arg("--config").arg(self.config()).args(more))
+        user::run(self.program()?.args(command.split(' ')).arg("--config").arg(self.config()).args(more))
     }
 
     /// A program of this workspace that uses the node's token.
@@ -424,6 +458,12 @@ impl Node {
     }
 }
 
+/// CKR_MECHANISM_INVALID, as a token says that has no such mechanism.
+pub const NO_CURVES: &str = "C_GenerateKeyPair fail 112";
+/// The line by which officers permit wrapped key pairs.
+pub const WEAKER: &str = "weaker_wrapped_keys = \"node.wrapped-keys.json\"";
+/// That of an openCryptoki that was never initialised.
+const OPENCRYPTOKI_SO_PIN: &str = "87654321";
 const PIN: &str = "482913";
 const SO_PIN: &str = "73920184";
 const PATIENCE: Duration = Duration::from_secs(60);
