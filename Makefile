@@ -1,5 +1,5 @@
 # The commands of README. Each is one thin line: the work is in scripts/, firmware/ and tests/.
-.PHONY: demo test lint bench soak fuzz hsm-matrix firmware setup
+.PHONY: demo test lint bench soak fuzz hsm-matrix firmware setup openapi
 
 demo: ## a test CA, three key servers and a real image: the whole story in seconds
 	@scripts/setup demo
@@ -25,6 +25,10 @@ soak: setup ## what takes hours: hundreds of kills, long property tests
 
 fuzz: ## long fuzzing of every parser of outside bytes
 	@scripts/fuzz
+
+openapi: ## writes docs/openapi.json anew, from the types and routes
+	@touch docs/openapi.json
+	@EDS_WRITE_OPENAPI=1 scripts/cargo test --quiet --locked -p eds-keystore --lib api::openapi::tests::the_description
 
 hsm-matrix: ## the key server's conformance suite over tokens that `make test` does not install
 	@scripts/setup hsm-matrix

@@ -75,6 +75,8 @@ impl Operation {
     pub const STOP: Self = Self(Cow::Borrowed("node.stop"));
     /// A key of the token was made, rotated or retired.
     pub const TOKEN_CHANGE: Self = Self(Cow::Borrowed("token.change"));
+    /// The node's metrics were read.
+    pub const METRICS_READ: Self = Self(Cow::Borrowed("metrics.read"));
     /// A checkpoint or a proof was read.
     pub const AUDIT_READ: Self = Self(Cow::Borrowed("audit.read"));
     /// Bytes of an unfinished write, never acknowledged, were set aside when the log was opened.

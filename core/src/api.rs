@@ -4,7 +4,11 @@
 //! call, and every key of a batch is decided on its own.
 
 pub mod access;
+pub mod object;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod whoami;
+pub mod whole;
 
 use std::{string::String, vec::Vec};
 
@@ -75,11 +79,14 @@ impl<'de> Deserialize<'de> for KeyText {
 /// `POST /v1/register`: stores this node's shares of new keys, all of the batch or none. The keys are pending until they
 /// are confirmed. The same call again, by the same caller, is the same success.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
     /// 16 random bytes: the registration, which a repeated call names again.
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::registration"))]
     pub registration: Binary,
     /// The manifest of each key.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_BATCH)))]
     pub manifests: Vec<Binary>,
     /// The sealed list of this node's shares, in the order of the manifests.
     pub sealed: Binary,
@@ -87,20 +94,24 @@ pub struct RegisterRequest {
     /// Empty for new keys; a key without one is its registrant's alone. While a key is pending, the same registration
     /// with a later list replaces the one that is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = MAX_BATCH)))]
     pub access: Vec<Option<access::AccessList>>,
 }
 
 /// `POST /v1/confirm` (enough nodes stored the keys: pending → active), `POST /v1/withdraw` (takes back pending keys; only
 /// their registrant) and `POST /v1/unregister` (deletes keys for ever; needs `d`).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeysRequest {
     /// The keys.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_BATCH)))]
     pub keys: Vec<KeyText>,
 }
 
 /// Answer to register, confirm, withdraw and unregister: one entry for each key, in order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeysAnswer {
     /// What became of each key.
     pub results: Vec<KeyResult>,
@@ -108,6 +119,7 @@ pub struct KeysAnswer {
 
 /// What became of one key of a batch.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeyResult {
     /// The key.
     pub key: KeyText,
@@ -121,6 +133,7 @@ pub struct KeyResult {
 
 /// Where a key is in its life on one node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum KeyState {
     /// Stored, not yet confirmed: only its registrant can fetch it or take it back.
@@ -133,17 +146,21 @@ pub enum KeyState {
 
 /// `POST /v1/fetch`: this node's shares, sealed to a one-time key of the caller.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FetchRequest {
     /// The keys.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_BATCH)))]
     pub keys: Vec<KeyText>,
     /// A P-256 public key made for this call, uncompressed SEC 1, 65 bytes.
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::point"))]
     pub reply_key: Binary,
 }
 
 /// Answer to fetch. The shares of the keys that were released are in `sealed`, in order, bound to the SHA-256 of the
 /// request body.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FetchAnswer {
     /// One entry for each key of the request, in order.
     pub results: Vec<FetchResult>,
@@ -154,6 +171,7 @@ pub struct FetchAnswer {
 
 /// One key of a fetch.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FetchResult {
     /// The key.
     pub key: KeyText,
@@ -167,6 +185,7 @@ pub struct FetchResult {
 
 /// `GET /v1/keys/{guid}`: what this node holds of a key. Never the share.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeyInfo {
     /// The key.
     pub key: KeyText,
@@ -174,6 +193,7 @@ pub struct KeyInfo {
     pub state: KeyState,
     /// The generation of the share; absent for a tombstone, as are the fields below.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u32>"))]
     pub epoch: Option<Epoch>,
     /// The manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -188,14 +208,18 @@ pub struct KeyInfo {
 
 /// `GET /v1/node`: who this node is. For display and diagnosis: clients believe the signed directory, not this.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NodeInfo {
     /// Its cluster.
+    #[cfg_attr(feature = "schema", schemars(with = "KeyText"))]
     #[serde(with = "cluster_text")]
     pub cluster: ClusterId,
     /// Its id.
+    #[cfg_attr(feature = "schema", schemars(with = "KeyText"))]
     #[serde(with = "node_text")]
     pub node: NodeId,
     /// Its directory number.
+    #[cfg_attr(feature = "schema", schemars(with = "u16"))]
     pub number: ShareIndex,
     /// The version of the directory it works with.
     pub directory_version: u64,
@@ -214,6 +238,7 @@ pub struct NodeInfo {
 
 /// An error as RFC 9457 describes it (`application/problem+json`).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// `urn:eds:problem:` and a word that programs may match on.
     #[serde(rename = "type")]

@@ -6,6 +6,7 @@
 
 mod authn;
 pub mod check;
+mod limits;
 mod policy;
 mod reader;
 mod store;
@@ -31,6 +32,7 @@ use crate::{
     hex,
     hsm::{Suite, pin::PinSource},
     policy::node::NodePolicy,
+    server::Limits,
 };
 
 /// How many session threads serve the token when the file does not say.
@@ -63,6 +65,10 @@ pub struct Config {
     pub authn: AuthnConfig,
     /// Who administers the node, and who may register keys.
     pub policy: NodePolicy,
+    /// What clients may take of the node.
+    pub limits: Limits,
+    /// The loopback address where metrics are read without a certificate, if there is one.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// The audit log.
@@ -231,6 +237,8 @@ fn whole(file: &Path, top: &Section<'_>) -> (Option<Config>, Option<[u8; 32]>) {
     });
     let audit = top.section("audit", |section| audit(file, section));
     let policy = top.section("policy", policy::read);
+    let limits = top.section("limits", limits::read);
+    let metrics = top.section("metrics", metrics);
     let config = || {
         Some(Config {
             file: file.to_owned(),
@@ -243,6 +251,8 @@ fn whole(file: &Path, top: &Section<'_>) -> (Option<Config>, Option<[u8; 32]>) {
             audit,
             authn,
             policy,
+            limits,
+            metrics,
         })
     };
     (config(), fingerprint)
@@ -286,6 +296,19 @@ fn audit(file: &Path, section: &Section<'_>) -> AuditConfig {
         None
     });
     AuditConfig { path, checkpoint: Duration::from_secs(seconds), process }
+}
+}
+
+/// Metrics hold no ids and no names, but how much a node does is not for everybody: no address that others reach.
+fn metrics(section: &Section<'_>) -> Option<SocketAddr> {
+    let text = section.text("listen")?;
+    let address = text.value.parse::<SocketAddr>().ok().filter(|address| address.ip().is_loopback());
+    if address.is_none() {
+        let hint =
+            "write it as \"127.0.0.1:9464\"; administrators read GET /metrics at the node's own address from anywhere";
+        section.fault(text.span, format!("metrics.listen: {:?} is no loopback address and port", text.value), hint);
+    }
+    address
 }
 
 /// Notes missing keys, unless the whole section is missing, which is noted already.

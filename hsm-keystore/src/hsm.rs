@@ -10,6 +10,7 @@
 
 pub mod command;
 pub mod health;
+pub mod measured;
 pub mod memory;
 pub mod pin;
 pub mod pkcs11;

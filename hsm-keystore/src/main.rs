@@ -7,6 +7,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
+    net::SocketAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -31,9 +32,9 @@ use eds_keystore::{
         pin::PinSource,
         self_test::{Check, described},
     },
-    node::{SystemClock, startup},
+    node::{Node, SystemClock, startup},
     recovery, rotation,
-    server::{Server, tls},
+    server::{Server, metrics::MetricsServer, tls},
     store::backup::Contents,
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getpid, kill_process, set_dumpable_behavior, setrlimit};
@@ -461,15 +462,24 @@ fn serve(config: &Config) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(told)?;
     let token = node.hsm.health();
+    let limits = config.limits.clone().within_files();
     let served = runtime.block_on(async {
         let stop = stop_signal().map_err(told)?;
         tokio::spawn(keep_current(Arc::clone(&authenticator), signal(SignalKind::hangup()).map_err(told)?));
-        let server = Server::bind(config.listen, tls, api::router(Arc::clone(&node), authenticator))
+        let router = api::router(Arc::clone(&node), authenticator, &limits);
+        let metrics = Arc::clone(&node.metrics);
+        metrics.set_certificate_end(tls::certificate_end(&config.tls).unwrap_or(0));
+        let server = Server::bind(config.listen, tls, router, limits, metrics)
             .await
             .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+        let metrics = metrics_server(config.metrics, &node).await?;
         let (node, every) = (Arc::clone(&node), config.audit.checkpoint);
         node.log_life(Operation::START).await.map_err(told)?;
         print(&format!("listening on https://{}\n", server.address()))?;
+        if let Some(metrics) = metrics {
+            print(&format!("metrics at http://{}/metrics\n", metrics.address()))?;
+            tokio::spawn(metrics.run());
+        }
         let following = tokio::spawn(Arc::clone(&node).follow_kek());
         let signing = tokio::spawn(Arc::clone(&node).sign_checkpoints(every));
         let lost = tokio::sync::OnceCell::new();
@@ -498,6 +508,14 @@ fn serve(config: &Config) -> Result<(), Failure> {
     // A hanging token must not keep the process.
     runtime.shutdown_background();
     served
+}
+
+/// The listener for metrics, if the configuration has one.
+async fn metrics_server(listen: Option<SocketAddr>, node: &Arc<Node>) -> Result<Option<MetricsServer>, String> {
+    let Some(listen) = listen else { return Ok(None) };
+    let router = api::metrics_router(Arc::clone(node));
+    let bound = MetricsServer::bind(listen, router).await;
+    bound.map(Some).map_err(|error| format!("metrics.listen: cannot listen on {listen}: {error}"))
 }
 
 /// Loads authorities, revocation lists and `vomsdir` again, from time to time and when told to by a SIGHUP.

@@ -16,7 +16,8 @@ use eds_core::{
 
 use crate::{
     audit::{AppendError, Decision, Log, Operation, Outcome, RequestId, Who, signer},
-    hsm::{Hsm, RecordContext, record::Purpose, self_test::described},
+    hsm::{Hsm, RecordContext, measured::Measured, record::Purpose, self_test::described},
+    metrics::Metrics,
     node::{access::AccessGuard, kek::Wrapping},
     policy::node::NodePolicy,
     store::{ShareStore, StoredBody, StoredKey},
@@ -70,6 +71,8 @@ pub struct Node {
     pub audit: Arc<Log>,
     /// Who administers the node, and who may register keys.
     pub policy: NodePolicy,
+    /// What Prometheus reads.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Node {
@@ -84,9 +87,12 @@ impl Node {
         clock: Arc<dyn Clock>,
         audit: Arc<Log>,
     ) -> Self {
+        let metrics = Arc::new(Metrics::default());
+        let hsm: Arc<dyn Hsm> = Arc::new(Measured::new(hsm, Arc::clone(&metrics)));
         let access = AccessGuard::new(id, Arc::clone(&hsm));
         let wrapping = Wrapping::new(Arc::clone(&hsm), Arc::clone(&store));
-        Self { id, number, directory, hsm, store, wrapping, clock, access, audit, policy: NodePolicy::default() }
+        let policy = NodePolicy::default();
+        Self { id, number, directory, hsm, store, wrapping, clock, access, audit, policy, metrics }
     }
 
     /// The node with this policy.

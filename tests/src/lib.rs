@@ -6,12 +6,14 @@
 
 pub mod binaries;
 pub mod cluster;
+pub mod crowd;
 pub mod daemon;
 pub mod dicom;
 pub mod files;
 pub mod fuzz_programs;
 pub mod fuzz_targets;
 pub mod grid;
+pub mod https;
 pub mod issuer;
 pub mod kills;
 pub mod node;

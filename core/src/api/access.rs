@@ -32,6 +32,7 @@ pub const MAX_VERSION_STEP: u64 = 1 << 20;
 
 /// A person or a service.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Subject {
     /// How it is proven: one of [`KIND_X509`], [`KIND_X509_SLASH`], [`KIND_TOKEN`].
@@ -91,6 +92,7 @@ impl Grantee {
 
 /// Whom an entry names.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Grantee {
     /// A person or a service.
@@ -118,6 +120,7 @@ impl<'de> Deserialize<'de> for PermissionsText {
 
 /// One entry.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     /// Whom it names.
@@ -128,9 +131,12 @@ pub struct Entry {
 
 /// Who may do what with one key.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AccessList {
     /// Rises with each change.
+    #[serde(deserialize_with = "super::whole::number")]
+    #[cfg_attr(feature = "schema", schemars(with = "u64", range(max = u64::MAX)))]
     pub version: u64,
     /// Who registered the key, or was given it.
     pub owner: Subject,
@@ -144,6 +150,7 @@ pub struct AccessList {
     /// What everybody may do.
     pub others_may: PermissionsText,
     /// What further people and groups may do; each is named once.
+    #[cfg_attr(feature = "schema", schemars(length(max = MAX_ENTRIES)))]
     pub entries: Vec<Entry>,
 }
 
@@ -190,6 +197,7 @@ fn length(length: usize) -> [u8; 4] {
 
 /// Answer to `POST /v1/access/read` (a [`super::KeysRequest`]; each key needs `l`).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AccessAnswer {
     /// One entry for each key, in order.
     pub results: Vec<AccessResult>,
@@ -197,6 +205,7 @@ pub struct AccessAnswer {
 
 /// The access list of one key of a batch.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AccessResult {
     /// The key.
     pub key: KeyText,
@@ -217,14 +226,17 @@ pub struct AccessResult {
 /// `POST /v1/access/change`: puts other lists in the place of those that the caller saw. Needs `p` for each key; another
 /// owner is named by the owner or an administrator alone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangeRequest {
     /// The changes, each key once.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = super::MAX_BATCH)))]
     pub changes: Vec<Change>,
 }
 
 /// The change of one access list.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// The key.
@@ -237,6 +249,7 @@ pub struct Change {
 
 /// `POST /v1/list`: keys that the caller may list (`l`), a page at a time, in the order of their ids.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListRequest {
     /// Where the page before ended; absent for the first.
@@ -246,6 +259,7 @@ pub struct ListRequest {
 
 /// One page of a listing. It may be empty and yet not the last: a node looks at a bounded number of keys for each.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListAnswer {
     /// The keys.
     pub keys: Vec<ListedKey>,
@@ -256,6 +270,7 @@ pub struct ListAnswer {
 
 /// A key of a listing.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListedKey {
     /// The key.
     pub key: KeyText,
@@ -272,17 +287,20 @@ pub struct ListedKey {
 
 /// `POST /v1/why`: which rule allows or refuses what, for the caller or, for an administrator, for somebody else.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WhyRequest {
     /// The key.
     pub key: KeyText,
     /// Somebody else; only administrators may ask.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::object::optional")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Asked>"))]
     pub principal: Option<Asked>,
 }
 
 /// Somebody whose permissions an administrator asks for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
     /// Who; absent for anybody with these groups.
@@ -295,6 +313,7 @@ pub struct Asked {
 
 /// Answer to [`WhyRequest`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WhyAnswer {
     /// The key.
     pub key: KeyText,
@@ -312,6 +331,7 @@ pub struct WhyAnswer {
 
 /// The decision about one permission.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Decision {
     /// The letter.
     pub permission: char,

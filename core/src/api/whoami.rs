@@ -8,6 +8,7 @@ use super::Binary;
 
 /// Answer to `GET /v1/whoami`. Everybody who proves who they are may ask, and is told about themselves alone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WhoAmI {
     /// The kind of the subject: `x509` or `jwt`.
     pub kind: String,

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use axum::{Json, extract::State};
+use axum::Json;
 use eds_core::{
     api::{
         Binary, KeyResult, KeyState, KeyText, KeysAnswer,
@@ -21,10 +21,10 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     api::{
-        ApiError, Known, Raw, Shared, Word, check_batch,
+        ApiError, Call, Raw, Word, check_batch,
         keys::{Allowed, Found, allowed, found, keys, noted, result},
         parse,
-        trail::{Audited, Note, Trail},
+        trail::{Note, Trail},
     },
     authn::Principal,
     node::{Node, access::SealError},
@@ -36,49 +36,30 @@ use crate::{
 const PAGE: usize = 1_000;
 
 /// `POST /v1/access/read`.
-pub(super) async fn read(
-    State(shared): State<Shared>,
-    Known(caller): Known,
-    Audited(trail): Audited,
-    Raw(body): Raw,
-) -> Result<Json<AccessAnswer>, ApiError> {
-    let keys = keys(&body, &trail)?;
-    shared.work(move |node| access(node, &caller, &trail, &keys)).await.map(Json)
+pub(super) async fn read(call: Call, Raw(body): Raw) -> Result<Json<AccessAnswer>, ApiError> {
+    let keys = keys(&body, &call.trail)?;
+    call.work(move |node, caller, trail| access(node, caller, trail, &keys)).await
 }
 
 /// `POST /v1/access/change`.
-pub(super) async fn change(
-    State(shared): State<Shared>,
-    Known(caller): Known,
-    Audited(trail): Audited,
-    Raw(body): Raw,
-) -> Result<Json<KeysAnswer>, ApiError> {
+pub(super) async fn change(call: Call, Raw(body): Raw) -> Result<Json<KeysAnswer>, ApiError> {
     let request: ChangeRequest = parse(&body)?;
     check_batch(request.changes.len())?;
-    trail.asks_for(request.changes.iter().map(|change| change.key.0));
-    shared.work(move |node| change_lists(node, &caller, &trail, &request.changes)).await.map(Json)
+    call.trail.asks_for(request.changes.iter().map(|change| change.key.0));
+    call.work(move |node, caller, trail| change_lists(node, caller, trail, &request.changes)).await
 }
 
 /// `POST /v1/list`.
-pub(super) async fn list(
-    State(shared): State<Shared>,
-    Known(caller): Known,
-    Raw(body): Raw,
-) -> Result<Json<ListAnswer>, ApiError> {
+pub(super) async fn list(call: Call, Raw(body): Raw) -> Result<Json<ListAnswer>, ApiError> {
     let ListRequest { after } = parse(&body)?;
-    shared.work(move |node| page(node, &caller, after.map(|key| key.0))).await.map(Json)
+    call.work(move |node, caller, _| page(node, caller, after.map(|key| key.0))).await
 }
 
 /// `POST /v1/why`.
-pub(super) async fn why(
-    State(shared): State<Shared>,
-    Known(caller): Known,
-    Audited(trail): Audited,
-    Raw(body): Raw,
-) -> Result<Json<WhyAnswer>, ApiError> {
+pub(super) async fn why(call: Call, Raw(body): Raw) -> Result<Json<WhyAnswer>, ApiError> {
     let request: WhyRequest = parse(&body)?;
-    trail.asks_for([request.key.0]);
-    shared.work(move |node| explained(node, &caller, request)).await.map(Json)
+    call.trail.asks_for([request.key.0]);
+    call.work(move |node, caller, _| explained(node, caller, request)).await
 }
 
 fn access(node: &Node, caller: &Principal, trail: &Trail, keys: &[KeyId]) -> Result<AccessAnswer, ApiError> {
@@ -108,7 +89,7 @@ fn access(node: &Node, caller: &Principal, trail: &Trail, keys: &[KeyId]) -> Res
 fn change_lists(node: &Node, caller: &Principal, trail: &Trail, changes: &[Change]) -> Result<KeysAnswer, ApiError> {
     let keys: Vec<KeyId> = changes.iter().map(|change| change.key.0).collect();
     if keys.iter().collect::<HashSet<_>>().len() != keys.len() {
-        return Err(ApiError::new(Word::BadRequest, "a key is named twice"));
+        return Err(ApiError::new(Word::InvalidValue, "a key is named twice; name each once"));
     }
     let decided = allowed(node, caller, &keys, &[Permission::Change])?;
     let decided: Vec<Result<(Allowed, AccessList), ApiError>> = changes
@@ -124,7 +105,7 @@ fn change_lists(node: &Node, caller: &Principal, trail: &Trail, changes: &[Chang
         decided.iter().flatten().map(|(allowed, list)| (allowed.stored.key, list.clone())).collect();
     let sealed = node.access.seal(&lists).map_err(|error| match error {
         SealError::Hsm(error) => ApiError::from(error),
-        SealError::TooLong => ApiError::new(Word::Internal, "an access list grew while it was written"),
+        SealError::TooLong => ApiError::internal(),
     })?;
     let mut sealed = sealed.into_iter();
     let mut stored: Vec<AccessChange> = Vec::with_capacity(keys.len());
@@ -132,7 +113,7 @@ fn change_lists(node: &Node, caller: &Principal, trail: &Trail, changes: &[Chang
         match decided {
             Ok((allowed, _)) => {
                 let Some(new) = sealed.next() else {
-                    return Err(ApiError::new(Word::Internal, "a list was not sealed"));
+                    return Err(ApiError::internal());
                 };
                 let digest = Sha256::digest(&new.list).into();
                 trail.note(position, Note::allowed(allowed.rule).with_access_list(digest));
@@ -159,7 +140,7 @@ fn change_lists(node: &Node, caller: &Principal, trail: &Trail, changes: &[Chang
 /// The list that is to be stored, if the change may be made by this caller from the list that is there.
 fn acceptable(caller: &Principal, allowed: &Allowed, change: &Change) -> Result<AccessList, ApiError> {
     let key = allowed.stored.key;
-    let bad = |why: String| ApiError::new(Word::BadRequest, format!("key {key}: {why}"));
+    let bad = |why: String| ApiError::new(Word::InvalidValue, format!("key {key}: {why}"));
     let current = &allowed.list;
     if wire::shown(current).digest() != *change.seen.0 {
         let detail = format!("the access list of key {key} is not the one that you saw; look at it and try again");
@@ -229,14 +210,14 @@ fn explained(node: &Node, caller: &Principal, request: WhyRequest) -> Result<Why
             return Err(ApiError::new(Word::NotPermitted, detail));
         }
         Some(asked) => {
-            let bad = |why| ApiError::new(Word::BadRequest, why);
+            let bad = |why| ApiError::new(Word::InvalidValue, why);
             let groups = asked.groups.iter().map(|group| wire::asked_group(group)).collect::<Result<_, _>>();
             let subject = asked.subject.as_ref().map(wire::asked_subject).transpose().map_err(bad)?;
             (subject.unwrap_or_else(nobody), groups.map_err(bad)?)
         }
     };
     let Some(Found { stored, list, .. }) = found(node, &[key])?.pop().transpose()? else {
-        return Err(ApiError::new(Word::Internal, format!("key {key}")));
+        return Err(ApiError::internal());
     };
     Ok(WhyAnswer {
         key: KeyText(key),

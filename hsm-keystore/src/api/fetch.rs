@@ -3,7 +3,7 @@
 //! Every key of a batch is decided on its own. The answer is bound to the bytes of the request, so that it fits no other
 //! question. Shares are in this process only between token and seal, and are wiped.
 
-use axum::{Json, extract::State};
+use axum::Json;
 use eds_core::{
     api::{Binary, FetchAnswer, FetchRequest, FetchResult, KeyText},
     ids::KeyId,
@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     api::{
-        ApiError, Known, Raw, Shared, Word, check_batch,
+        ApiError, Call, Raw, Word, check_batch,
         keys::{Allowed, allowed},
         parse,
-        trail::{Audited, Note, Trail},
+        trail::{Note, Trail},
     },
     authn::Principal,
     hsm::{Opened, ToUnwrap},
@@ -26,13 +26,8 @@ use crate::{
     policy::Permission,
 };
 
-pub(super) async fn handler(
-    State(shared): State<Shared>,
-    Known(caller): Known,
-    Audited(trail): Audited,
-    Raw(body): Raw,
-) -> Result<Json<FetchAnswer>, ApiError> {
-    shared.work(move |node| fetch(node, &caller, &trail, &body)).await.map(Json)
+pub(super) async fn handler(call: Call, Raw(body): Raw) -> Result<Json<FetchAnswer>, ApiError> {
+    call.work(move |node, caller, trail| fetch(node, caller, trail, &body)).await
 }
 
 fn fetch(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Result<FetchAnswer, ApiError> {
@@ -41,7 +36,7 @@ fn fetch(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Result<
     let reply_key = PublicKey::from_sec1(&request.reply_key.0)
         .ok()
         .filter(|key| key.as_bytes().as_slice() == request.reply_key.0)
-        .ok_or_else(|| ApiError::new(Word::BadRequest, "reply_key: not an uncompressed point of P-256"))?;
+        .ok_or_else(|| ApiError::new(Word::InvalidValue, "reply_key: not an uncompressed point of P-256"))?;
     let keys: Vec<KeyId> = request.keys.into_iter().map(|KeyText(key)| key).collect();
 
     trail.asks_for(keys.iter().copied());
@@ -94,7 +89,7 @@ fn release(
 
 /// Seals the shares to the caller's key, bound to the request.
 fn seal(node: &Node, shares: &[ShareRecord], reply_key: &PublicKey, body: &[u8]) -> Result<Binary, ApiError> {
-    let internal = || ApiError::new(Word::Internal, "the answer could not be sealed");
+    let internal = ApiError::internal;
     let mut list = Zeroizing::new(vec![0; share_list_len(shares.len())]);
     encode_share_list(shares.iter(), &mut list).map_err(|_| internal())?;
     let one_time = AwsLcDhKey::generate().map_err(|_| internal())?;

@@ -1,9 +1,6 @@
 //! The life of registered keys: confirm, withdraw, unregister, and what is known of a key.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::Json;
 use eds_core::{
     api::{Binary, KeyInfo, KeyResult, KeyState, KeyText, KeysAnswer, KeysRequest},
     ids::KeyId,
@@ -11,66 +8,51 @@ use eds_core::{
 
 use crate::{
     api::{
-        ApiError, Known, Raw, Shared, Word, check_batch, parse,
-        trail::{Audited, Note, Trail},
+        ApiError, Call, Raw, Segments, Word, check_batch, parse,
+        trail::{Note, Trail},
     },
     authn::Principal,
     node::Node,
     policy::{AccessList, Permission, Rule, decide},
-    store::{Changed, StoredAccess, StoredBody, StoredKey},
+    store::{Changed, RegistrantDigest, ShareStore, StoredAccess, StoredBody, StoredKey},
 };
 
 /// `POST /v1/confirm`.
-pub(super) async fn confirm(
-    State(shared): State<Shared>,
-    Known(caller): Known,
-    Audited(trail): Audited,
-    Raw(body): Raw,
-) -> Result<Json<KeysAnswer>, ApiError> {
-    let keys = keys(&body, &trail)?;
-    let change = move |node: &Node| {
-        let changed = node.store.confirm(&keys, &caller.registrant(), node.clock.now())?;
-        Ok(answer(&keys, changed, &trail))
-    };
-    shared.work(change).await.map(Json)
+pub(super) async fn confirm(call: Call, Raw(body): Raw) -> Result<Json<KeysAnswer>, ApiError> {
+    by_registrant(call, &body, |store, keys, by, at| store.confirm(keys, by, at)).await
 }
 
 /// `POST /v1/withdraw`.
-pub(super) async fn withdraw(
-    State(shared): State<Shared>,
-    Known(caller): Known,
-    Audited(trail): Audited,
-    Raw(body): Raw,
-) -> Result<Json<KeysAnswer>, ApiError> {
-    let keys = keys(&body, &trail)?;
-    let change = move |node: &Node| {
-        let changed = node.store.withdraw(&keys, &caller.registrant(), node.clock.now())?;
-        Ok(answer(&keys, changed, &trail))
-    };
-    shared.work(change).await.map(Json)
+pub(super) async fn withdraw(call: Call, Raw(body): Raw) -> Result<Json<KeysAnswer>, ApiError> {
+    by_registrant(call, &body, |store, keys, by, at| store.withdraw(keys, by, at)).await
+}
+
+/// What only the registrant of keys may do; the store decides with it.
+type RegistrantsChange =
+    fn(&dyn ShareStore, &[KeyId], &RegistrantDigest, u64) -> Result<Vec<Changed>, crate::store::StoreError>;
+
+async fn by_registrant(call: Call, body: &[u8], change: RegistrantsChange) -> Result<Json<KeysAnswer>, ApiError> {
+    let keys = keys(body, &call.trail)?;
+    call.work(move |node, caller, trail| {
+        let changed = change(node.store.as_ref(), &keys, &caller.registrant(), node.clock.now())?;
+        Ok(answer(&keys, changed, trail))
+    })
+    .await
 }
 
 /// `POST /v1/unregister`.
-pub(super) async fn unregister(
-    State(shared): State<Shared>,
-    Known(caller): Known,
-    Audited(trail): Audited,
-    Raw(body): Raw,
-) -> Result<Json<KeysAnswer>, ApiError> {
-    let keys = keys(&body, &trail)?;
-    shared.work(move |node| delete(node, &caller, &trail, &keys)).await.map(Json)
+pub(super) async fn unregister(call: Call, Raw(body): Raw) -> Result<Json<KeysAnswer>, ApiError> {
+    let keys = keys(&body, &call.trail)?;
+    call.work(move |node, caller, trail| delete(node, caller, trail, &keys)).await
 }
 
 /// `GET /v1/keys/{id}`.
-pub(super) async fn information(
-    State(shared): State<Shared>,
-    Known(caller): Known,
-    Audited(trail): Audited,
-    Path(id): Path<String>,
-) -> Result<Json<KeyInfo>, ApiError> {
-    let key: KeyId = id.parse().map_err(|_| ApiError::new(Word::BadRequest, "the path does not name a key id"))?;
-    trail.asks_for([key]);
-    shared.work(move |node| describe(node, &caller, &trail, key)).await.map(Json)
+pub(super) async fn information(call: Call, Segments(id): Segments<String>) -> Result<Json<KeyInfo>, ApiError> {
+    let key: KeyId = id.parse().map_err(|_| {
+        ApiError::new(Word::BadRequest, "the path ends in something that is no key id; write it as `eds key` shows it")
+    })?;
+    call.trail.asks_for([key]);
+    call.work(move |node, caller, trail| describe(node, caller, trail, key)).await
 }
 
 /// A key that exists, with its access list, before any decision.
@@ -98,7 +80,7 @@ pub(super) fn found(node: &Node, keys: &[KeyId]) -> Result<Vec<Result<Found, Api
     let mut lists = node.access.open(&lists)?.into_iter();
     let find_one = |(key, found): (&KeyId, Option<StoredKey>)| {
         let Some(mut stored) = found else {
-            return Err(ApiError::new(Word::KeyNotFound, format!("key {key}")));
+            return Err(ApiError::new(Word::KeyNotFound, format!("key {key} is not on this node; ask other nodes")));
         };
         let Some(body) = stored.body.take() else {
             return Err(ApiError::new(Word::KeyDeleted, format!("key {key} was deleted and cannot come back")));
@@ -110,7 +92,7 @@ pub(super) fn found(node: &Node, keys: &[KeyId]) -> Result<Vec<Result<Found, Api
                 let detail = format!("key {key}: {altered}; this node's officers must look at its database");
                 Err(ApiError::new(Word::AccessListAltered, detail))
             }
-            None => Err(ApiError::new(Word::Internal, format!("key {key}"))),
+            None => Err(ApiError::internal()),
         }
     };
     Ok(keys.iter().zip(stored).map(find_one).collect())
@@ -198,7 +180,7 @@ fn describe(node: &Node, caller: &Principal, trail: &Trail, key: KeyId) -> Resul
         }),
         Some(Err(error)) if error.word() == Word::KeyDeleted => Ok(nothing(KeyState::Tombstone)),
         Some(Err(error)) => Err(error),
-        None => Err(ApiError::new(Word::Internal, "")),
+        None => Err(ApiError::internal()),
     }
 }
 

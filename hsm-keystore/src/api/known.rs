@@ -6,14 +6,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::{
-    extract::FromRequestParts,
-    http::{HeaderMap, header, request::Parts},
-};
+use axum::http::{HeaderMap, header, request::Parts};
 use rustls::pki_types::CertificateDer;
 
 use crate::{
-    api::{ApiError, Shared, Word},
+    api::{ApiError, Word},
     authn::{Authenticator, AuthnError, Principal, jwt},
 };
 
@@ -120,15 +117,11 @@ pub(super) fn shows_token(headers: &HeaderMap) -> bool {
 #[derive(Clone)]
 pub(super) struct Decided(pub(super) Result<Arc<Principal>, ApiError>);
 
-/// A caller who is known. Refuses everybody else.
-pub(super) struct Known(pub(super) Arc<Principal>);
-
-impl FromRequestParts<Shared> for Known {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, ApiError> {
-        match parts.extensions.get::<Decided>() {
-            Some(Decided(decision)) => decision.clone().map(Self),
+impl Decided {
+    /// The caller of this request, if it is known.
+    pub(super) fn of(parts: &Parts) -> Result<Arc<Principal>, ApiError> {
+        match parts.extensions.get::<Self>() {
+            Some(Self(decision)) => decision.clone(),
             None => Err(ApiError::new(Word::NotAuthenticated, "the request proves no identity")),
         }
     }

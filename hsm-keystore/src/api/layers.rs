@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -17,13 +17,16 @@ use crate::{
     api::{
         ApiError, Peer, PeerAddress, Shared, Word,
         known::{self, Decided},
-        trail::{Trail, operation, unwritable},
+        routes::Route,
+        trail::{Trail, unwritable},
     },
+    audit::Operation,
     hex,
+    server::Limits,
 };
 
-/// How long a request may take, its body included.
-const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// How long the audit log may take for what a request left.
+const LOG_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn around(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
@@ -40,35 +43,51 @@ pub(super) async fn around(State(shared): State<Shared>, mut request: Request, n
         Err(_) => "none".to_owned(),
     };
     let address = request.extensions().get::<PeerAddress>().map(|address| address.0);
-    let trail = Arc::new(Trail::new(bytes, shared.node.clock.now_milliseconds(), operation(path.as_deref()), address));
+    let route = path.as_deref().and_then(Route::of);
+    let operation = route.map_or(Some(Operation::UNKNOWN), |route| route.operation.clone());
+    let named = operation.clone().unwrap_or(Operation::UNKNOWN);
+    let trail = Arc::new(Trail::new(bytes, shared.node.clock.now_milliseconds(), named, address));
     if let Ok(principal) = &decision {
         trail.caller(principal);
     }
     request.extensions_mut().insert(Arc::clone(&trail));
     request.extensions_mut().insert(Decided(decision));
     let span = tracing::info_span!("request", id, caller);
-    let run = tracing::Instrument::instrument(next.run(request), span.clone());
-    let mut response = match tokio::time::timeout(TIME_LIMIT, run).await {
-        Ok(response) => response,
-        Err(_) => ApiError::new(Word::Timeout, "try again, or use other nodes").into_response(),
+    let mut response = match check_head(&request, &shared.limits) {
+        Err(error) => error.into_response(),
+        Ok(()) => {
+            let run = tracing::Instrument::instrument(next.run(request), span.clone());
+            match tokio::time::timeout(shared.limits.request, run).await {
+                Ok(response) => response,
+                Err(_) => ApiError::new(Word::Timeout, "the node took too long; try again, or use other nodes")
+                    .into_response(),
+            }
+        }
     };
     let mut refused = response.extensions_mut().remove::<ApiError>();
-    if !is_probe(path.as_deref())
+    if operation.is_some()
         && let Err(error) = record(&shared, &trail, refused.as_ref()).await
     {
         refused = Some(error);
     }
-    if let Some(error) = &refused {
+    if let Some(error) = refused.take() {
+        let allowed = response.headers_mut().remove(header::ALLOW);
+        let error = error.or_detail(|| use_one_of(allowed.as_ref()));
         response = error.response(Some(&id));
+        if let Some(allowed) = allowed {
+            response.headers_mut().insert(header::ALLOW, allowed);
+        }
+        refused = Some(error);
     }
     let status = response.status().as_u16();
+    let result = refused.as_ref().map_or("ok", |error| error.word().as_str());
+    let counted = operation.as_ref().map_or("probe", Operation::as_str);
+    shared.node.metrics.answered(counted, result, begun.elapsed());
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let problem = refused.map(|error| tracing::field::debug(error.word()));
     span.in_scope(|| tracing::info!(%method, path, status, problem, milliseconds, "answered"));
-    if response.status() == StatusCode::UNAUTHORIZED && authenticator.accepts_tokens() {
-        let challenge =
-            if shows_token { "Bearer realm=\"eds\", error=\"invalid_token\"" } else { "Bearer realm=\"eds\"" };
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    if response.status() == StatusCode::UNAUTHORIZED {
+        challenge(response.headers_mut(), authenticator.accepts_tokens(), shows_token);
     }
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", id);
@@ -76,9 +95,46 @@ pub(super) async fn around(State(shared): State<Shared>, mut request: Request, n
     response
 }
 
-/// Probes of a supervisor ask for nothing, decide nothing and come every second.
-fn is_probe(path: Option<&str>) -> bool {
-    matches!(path, Some("/healthz" | "/readyz"))
+/// Refuses heads that are too long. HTTP/1.1 does it before; of HTTP/2 a little more than allowed comes until here.
+fn check_head(request: &Request, limits: &Limits) -> Result<(), ApiError> {
+    let fields = request.headers();
+    let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    let bytes: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if path + bytes <= limits.head_bytes && fields.len() <= limits.head_fields {
+        return Ok(());
+    }
+    let (bytes, fields) = (limits.head_bytes, limits.head_fields);
+    Err(ApiError::new(
+        Word::HeadTooLarge,
+        format!("the head of a request has at most {bytes} bytes and {fields} fields"),
+    ))
+}
+
+/// The id and the problem document for what was never read as a request.
+pub(crate) fn unread(word: Word) -> (String, Vec<u8>) {
+    let id = hex::encode(&request_id());
+    let detail = match word {
+        Word::HeadTooLarge => "the head of the request has more bytes or fields than this node reads (`[limits]`)",
+        Word::PathTooLong => "the path of the request is longer than any of this API",
+        Word::RequestTimeout => "the head of the request did not arrive in time; send it at once",
+        _ => "this is not HTTP/1.1: the request line or a header field cannot be read",
+    };
+    let problem = ApiError::new(word, detail).problem(Some(&id));
+    (id, serde_json::to_vec(&problem).unwrap_or_default())
+}
+
+fn use_one_of(allowed: Option<&HeaderValue>) -> String {
+    let methods = allowed.and_then(|allowed| allowed.to_str().ok()).unwrap_or("another");
+    format!("this path does not know the method of the request; use {methods}")
+}
+
+/// Says how a caller may prove who it is (RFC 9110, section 11.6.1). There is no registered word for certificates.
+fn challenge(headers: &mut HeaderMap, tokens: bool, shown: bool) {
+    if tokens {
+        let bearer = if shown { "Bearer realm=\"eds\", error=\"invalid_token\"" } else { "Bearer realm=\"eds\"" };
+        headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static(bearer));
+    }
+    headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static("ClientCertificate realm=\"eds\""));
 }
 
 /// Writes what the request left; durable when this returns. Nothing leaves the node without it.
@@ -90,7 +146,7 @@ async fn record(shared: &Shared, trail: &Trail, refused: Option<&ApiError>) -> R
     if decisions.is_empty() {
         return Ok(());
     }
-    match tokio::time::timeout(TIME_LIMIT, shared.node.audit.append(decisions)).await {
+    match tokio::time::timeout(LOG_LIMIT, shared.node.audit.append(decisions)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(unwritable(&error)),
         Err(_) => Err(ApiError::new(Word::AuditUnavailable, "the disk of the audit log does not answer")),

@@ -13,59 +13,90 @@ use crate::{
     store::StoreError,
 };
 
-/// What went wrong, in one of the words of the API.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Word {
+/// Defines [`Word`]: each word with its text, its HTTP status and its title.
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:ident, $title:literal;)*) => {
+        /// What went wrong, in one of the words of the API.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum Word {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Word {
+            /// Every word.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The word itself, its HTTP status and its title.
+            const fn parts(self) -> (&'static str, StatusCode, &'static str) {
+                match self {
+                    $(Self::$name => ($text, StatusCode::$status, $title),)*
+                }
+            }
+        }
+    };
+}
+
+words! {
     /// The caller did not prove who it is.
-    NotAuthenticated,
+    NotAuthenticated = "not-authenticated", UNAUTHORIZED, "the caller is not known";
     /// The caller may not do this with this key.
-    NotPermitted,
+    NotPermitted = "not-permitted", FORBIDDEN, "not permitted";
     /// There is no such key here.
-    KeyNotFound,
+    KeyNotFound = "key-not-found", NOT_FOUND, "no such key on this node";
     /// There is no such path.
-    NotFound,
+    NotFound = "not-found", NOT_FOUND, "no such path";
     /// The path does not know this method.
-    MethodNotAllowed,
+    MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "no such method here";
     /// The key exists already, from another registration.
-    KeyExists,
+    KeyExists = "key-exists", CONFLICT, "the key exists already";
     /// The key was deleted for ever.
-    KeyDeleted,
+    KeyDeleted = "key-deleted", GONE, "the key was deleted";
     /// The key is not confirmed yet, and the caller is not its registrant.
-    KeyPending,
+    KeyPending = "key-pending", CONFLICT, "the key is not confirmed yet";
     /// The key is confirmed, so that it cannot be taken back.
-    KeyActive,
+    KeyActive = "key-active", CONFLICT, "the key is confirmed";
     /// The key changed while the call was under way.
-    KeyChanged,
+    KeyChanged = "key-changed", CONFLICT, "the key changed meanwhile";
     /// The registration id was used for something else.
-    RegistrationConflict,
+    RegistrationConflict = "registration-conflict", CONFLICT, "the registration id is taken";
     /// The request is not understood.
-    BadRequest,
+    BadRequest = "bad-request", BAD_REQUEST, "the request is not understood";
+    /// The request is understood, and holds a value that cannot be.
+    InvalidValue = "invalid-value", UNPROCESSABLE_ENTITY, "a value is not acceptable";
+    /// The body is not JSON by its content type, or is compressed.
+    UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "the body is of another type";
     /// A manifest is not acceptable.
-    ManifestRejected,
+    ManifestRejected = "manifest-rejected", UNPROCESSABLE_ENTITY, "a manifest is not acceptable";
     /// The registrant used a newer cluster directory than this node has.
-    DirectoryOutdated,
+    DirectoryOutdated = "directory-outdated", CONFLICT, "the node's cluster directory is older";
     /// The sealed shares do not open, or do not fit the manifests.
-    ShareRejected,
+    ShareRejected = "share-rejected", UNPROCESSABLE_ENTITY, "the shares are not acceptable";
     /// The request is for another node or cluster.
-    WrongNode,
+    WrongNode = "wrong-node", UNPROCESSABLE_ENTITY, "not for this node";
     /// More keys than a call may name.
-    BatchTooLarge,
+    BatchTooLarge = "batch-too-large", PAYLOAD_TOO_LARGE, "too many keys in one call";
     /// More bytes than a call may have.
-    BodyTooLarge,
+    BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, "too many bytes in one call";
+    /// A longer head of a request than a node reads.
+    HeadTooLarge = "head-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "too many bytes or fields in a head";
+    /// A longer path than a node reads.
+    PathTooLong = "path-too-long", URI_TOO_LONG, "the path is too long";
+    /// The request did not arrive in time.
+    RequestTimeout = "request-timeout", REQUEST_TIMEOUT, "the request did not arrive in time";
     /// The key's access list was altered in the database.
-    AccessListAltered,
+    AccessListAltered = "access-list-altered", INTERNAL_SERVER_ERROR, "access list was altered";
     /// The key's share does not open: its row was altered, or is another KEK's.
-    ShareUnreadable,
+    ShareUnreadable = "share-unreadable", INTERNAL_SERVER_ERROR, "the share does not open";
     /// The token does not answer.
-    HsmUnavailable,
+    HsmUnavailable = "hsm-unavailable", SERVICE_UNAVAILABLE, "the token does not answer";
     /// The audit log cannot be written.
-    AuditUnavailable,
+    AuditUnavailable = "audit-unavailable", SERVICE_UNAVAILABLE, "the audit log cannot be written";
     /// The node does not keep up.
-    Busy,
+    Busy = "busy", SERVICE_UNAVAILABLE, "the node is busy";
     /// The request took too long.
-    Timeout,
+    Timeout = "timeout", SERVICE_UNAVAILABLE, "the request took too long";
     /// Something else, for the node's officers to look at.
-    Internal,
+    Internal = "internal", INTERNAL_SERVER_ERROR, "internal error";
 }
 
 impl Word {
@@ -74,36 +105,9 @@ impl Word {
         self.parts().0
     }
 
-    /// The word itself, its HTTP status and its title.
-    const fn parts(self) -> (&'static str, StatusCode, &'static str) {
-        use StatusCode as S;
-        match self {
-            Self::NotAuthenticated => ("not-authenticated", S::UNAUTHORIZED, "the caller is not known"),
-            Self::NotPermitted => ("not-permitted", S::FORBIDDEN, "not permitted"),
-            Self::KeyNotFound => ("key-not-found", S::NOT_FOUND, "no such key on this node"),
-            Self::NotFound => ("not-found", S::NOT_FOUND, "no such path"),
-            Self::MethodNotAllowed => ("method-not-allowed", S::METHOD_NOT_ALLOWED, "no such method here"),
-            Self::KeyExists => ("key-exists", S::CONFLICT, "the key exists already"),
-            Self::KeyDeleted => ("key-deleted", S::GONE, "the key was deleted"),
-            Self::KeyPending => ("key-pending", S::CONFLICT, "the key is not confirmed yet"),
-            Self::KeyActive => ("key-active", S::CONFLICT, "the key is confirmed"),
-            Self::KeyChanged => ("key-changed", S::CONFLICT, "the key changed meanwhile"),
-            Self::RegistrationConflict => ("registration-conflict", S::CONFLICT, "the registration id is taken"),
-            Self::BadRequest => ("bad-request", S::BAD_REQUEST, "the request is not understood"),
-            Self::ManifestRejected => ("manifest-rejected", S::UNPROCESSABLE_ENTITY, "a manifest is not acceptable"),
-            Self::DirectoryOutdated => ("directory-outdated", S::CONFLICT, "the node's cluster directory is older"),
-            Self::ShareRejected => ("share-rejected", S::UNPROCESSABLE_ENTITY, "the shares are not acceptable"),
-            Self::WrongNode => ("wrong-node", S::UNPROCESSABLE_ENTITY, "not for this node"),
-            Self::BatchTooLarge => ("batch-too-large", S::PAYLOAD_TOO_LARGE, "too many keys in one call"),
-            Self::BodyTooLarge => ("body-too-large", S::PAYLOAD_TOO_LARGE, "too many bytes in one call"),
-            Self::AccessListAltered => ("access-list-altered", S::INTERNAL_SERVER_ERROR, "access list was altered"),
-            Self::ShareUnreadable => ("share-unreadable", S::INTERNAL_SERVER_ERROR, "the share does not open"),
-            Self::HsmUnavailable => ("hsm-unavailable", S::SERVICE_UNAVAILABLE, "the token does not answer"),
-            Self::AuditUnavailable => ("audit-unavailable", S::SERVICE_UNAVAILABLE, "the audit log cannot be written"),
-            Self::Busy => ("busy", S::SERVICE_UNAVAILABLE, "the node is busy"),
-            Self::Timeout => ("timeout", S::SERVICE_UNAVAILABLE, "the request took too long"),
-            Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "internal error"),
-        }
+    /// The HTTP status of an answer that fails with it.
+    pub const fn status(self) -> StatusCode {
+        self.parts().1
     }
 }
 
@@ -118,6 +122,11 @@ impl ApiError {
     /// An error with its explanation: what is wrong with what, and what to do.
     pub fn new(word: Word, detail: impl Into<String>) -> Self {
         Self { word, detail: detail.into() }
+    }
+
+    /// Something that only the node's log explains.
+    pub(super) fn internal() -> Self {
+        Self::new(Word::Internal, "this node could not do it; its officers must look at its log; use other nodes")
     }
 
     /// The word of the error.
@@ -137,18 +146,40 @@ impl ApiError {
         }
     }
 
+    /// The error with a detail of its own, where it has none.
+    pub(super) fn or_detail(mut self, detail: impl FnOnce() -> String) -> Self {
+        if self.detail.is_empty() {
+            self.detail = detail();
+        }
+        self
+    }
+
     /// The answer for a request of this id.
     pub fn response(&self, request: Option<&str>) -> Response {
-        let (_, status, _) = self.word.parts();
+        let status = self.word.status();
         let mut response = (status, Json(self.problem(request))).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        headers.insert(header::CONTENT_TYPE, PROBLEM);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        match self.word {
+            _ if status == StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+            }
+            Word::UnsupportedMediaType => {
+                headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+                headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            }
+            // What was not read of the body would be taken for the next request.
+            Word::RequestTimeout | Word::BodyTooLarge => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
         }
         response
     }
 }
+
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 impl IntoResponse for ApiError {
     /// Leaves the error in the extensions of the response; the outermost layer writes it out with the request id.
@@ -195,5 +226,31 @@ impl From<StoreError> for ApiError {
         }
         tracing::error!(error = described(&error), "the database failed");
         Self::new(Word::Internal, "this node's database failed; its officers must look at its log")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_in_the_documentation_with_its_status() {
+        let document = include_str!("../../../docs/keystore.md");
+        let (_, section) = document.split_once("## Problem words").expect("the section");
+        for word in Word::ALL {
+            let row = section.lines().find(|line| line.contains(&format!("`{}`", word.as_str())));
+            let row = row.unwrap_or_else(|| panic!("{} is not documented", word.as_str()));
+            assert!(row.contains(word.status().as_str()), "{row}");
+        }
+    }
+
+    #[test]
+    fn what_may_pass_says_when_to_try_again() {
+        for word in Word::ALL {
+            let answer = ApiError::new(*word, "why").response(Some("id"));
+            let passes = word.status() == StatusCode::SERVICE_UNAVAILABLE;
+            assert_eq!(answer.headers().contains_key(header::RETRY_AFTER), passes, "{word:?}");
+            assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json");
+        }
     }
 }

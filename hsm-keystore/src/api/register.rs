@@ -9,7 +9,7 @@
 
 use std::collections::HashSet;
 
-use axum::{Json, extract::State};
+use axum::Json;
 use eds_core::{
     api::{KeyResult, KeyState, KeyText, KeysAnswer, RegisterRequest, access},
     ids::{Epoch, KeyId},
@@ -25,10 +25,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     api::{
-        ApiError, Known, Raw, Shared, Word, check_batch,
+        ApiError, Call, Raw, Word, check_batch,
         keys::{Found, found},
         parse,
-        trail::{Audited, Note, Trail},
+        trail::{Note, Trail},
     },
     authn::Principal,
     hsm::{RecordContext, ToWrap, record::Purpose, transport::TransportKey},
@@ -37,13 +37,8 @@ use crate::{
     store::{AccessChange, NewKey, Registered, Registration, StoredAccess},
 };
 
-pub(super) async fn handler(
-    State(shared): State<Shared>,
-    Known(caller): Known,
-    Audited(trail): Audited,
-    Raw(body): Raw,
-) -> Result<Json<KeysAnswer>, ApiError> {
-    shared.work(move |node| register(node, &caller, &trail, &body)).await.map(Json)
+pub(super) async fn handler(call: Call, Raw(body): Raw) -> Result<Json<KeysAnswer>, ApiError> {
+    call.work(move |node, caller, trail| register(node, caller, trail, &body)).await
 }
 
 /// How often the KEK may be rotated during one registration.
@@ -58,7 +53,7 @@ fn register(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Resu
     let request: RegisterRequest = parse(body)?;
     check_batch(request.manifests.len())?;
     let id = <[u8; 16]>::try_from(request.registration.0.as_slice())
-        .map_err(|_| ApiError::new(Word::BadRequest, "registration: not 16 bytes"))?;
+        .map_err(|_| ApiError::new(Word::InvalidValue, "registration: not 16 bytes"))?;
     let manifests = manifests(node, &request)?;
     trail.asks_for(manifests.iter().map(|manifest| manifest.key));
     let digests: Vec<[u8; 32]> = manifests.iter().map(Manifest::digest).collect();
@@ -119,10 +114,10 @@ fn manifests(node: &Node, request: &RegisterRequest) -> Result<Vec<Manifest>, Ap
         .enumerate()
         .map(|(position, encoded)| {
             let manifest = Manifest::decode(&encoded.0)
-                .map_err(|error| ApiError::new(Word::BadRequest, format!("manifest {position}: {error}")))?;
+                .map_err(|error| ApiError::new(Word::ManifestRejected, format!("manifest {position}: {error}")))?;
             if !seen.insert(manifest.key) {
                 let detail = format!("manifest {position}: key {} is listed twice", manifest.key);
-                return Err(ApiError::new(Word::BadRequest, detail));
+                return Err(ApiError::new(Word::InvalidValue, detail));
             }
             check_manifest(node, &manifest).map_err(|(word, reason)| {
                 ApiError::new(word, format!("manifest {position}, key {}: {reason}", manifest.key))
@@ -228,11 +223,11 @@ fn access_lists(
 ) -> Result<Vec<(KeyId, AccessList)>, ApiError> {
     if !given.is_empty() && given.len() != manifests.len() {
         let detail = format!("{} manifests, {} access lists", manifests.len(), given.len());
-        return Err(ApiError::new(Word::BadRequest, detail));
+        return Err(ApiError::new(Word::InvalidValue, detail));
     }
     let list = |(manifest, given): (&Manifest, Option<&access::AccessList>)| {
         let key = manifest.key;
-        let bad = |why: String| ApiError::new(Word::BadRequest, format!("access list of key {key}: {why}"));
+        let bad = |why: String| ApiError::new(Word::InvalidValue, format!("access list of key {key}: {why}"));
         let list = match given {
             None => AccessList::of_new_key(caller.subject.clone(), caller.groups.first().cloned()),
             Some(given) if given.version > access::MAX_VERSION_STEP => {
@@ -250,7 +245,7 @@ fn seal(node: &Node, lists: &[(KeyId, AccessList)]) -> Result<Vec<StoredAccess>,
     node.access.seal(lists).map_err(|error| match error {
         SealError::Hsm(error) => error.into(),
         SealError::TooLong => {
-            ApiError::new(Word::BadRequest, "an access list, or the caller's name in it, is too long")
+            ApiError::new(Word::InvalidValue, "an access list, or the caller's name in it, is too long")
         }
     })
 }

@@ -10,13 +10,13 @@ use eds_core::api::{Binary, NodeInfo};
 use tokio::sync::Mutex;
 
 use crate::{
-    api::{ApiError, Known, Shared, Word},
+    api::{ApiError, Call, Shared, Word},
     node::{Node, kek::WrapError},
 };
 
 /// `GET /v1/node`.
-pub(super) async fn node(State(shared): State<Shared>, Known(caller): Known) -> Json<NodeInfo> {
-    let node = &shared.node;
+pub(super) async fn node(call: Call) -> Json<NodeInfo> {
+    let node = &call.shared.node;
     let suites = node.directory.node(node.number).map(|entry| entry.suites.to_vec()).unwrap_or_default();
     Json(NodeInfo {
         cluster: node.directory.cluster,
@@ -27,7 +27,7 @@ pub(super) async fn node(State(shared): State<Shared>, Known(caller): Known) -> 
         suites,
         weaker: node.hsm.facts().custody.weaker().map(str::to_owned),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        caller: caller.subject.display.clone(),
+        caller: call.caller.subject.display.clone(),
     })
 }
 

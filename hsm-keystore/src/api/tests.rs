@@ -160,7 +160,7 @@ async fn an_administrator_learns_why_of_anybody_and_others_of_themselves() {
     assert_eq!((refused.status, refused.word.as_deref()), (403, Some("not-permitted")));
     let mut wrong = asked("stranger", &[]);
     wrong.groups.push("/CN=eve".into());
-    assert_eq!(node.why(admin, key, Some(wrong)).await.0.word.as_deref(), Some("bad-request"));
+    assert_eq!(node.why(admin, key, Some(wrong)).await.0.word.as_deref(), Some("invalid-value"));
 }
 
 #[tokio::test]

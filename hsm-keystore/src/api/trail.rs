@@ -10,11 +10,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use axum::{extract::FromRequestParts, http::request::Parts};
 use eds_core::{api::MAX_BATCH, ids::KeyId};
 
 use crate::{
-    api::{ApiError, Shared, Word},
+    api::{ApiError, Word},
     audit::{AppendError, Decision, Operation, Outcome, Proof, RequestId, Who},
     authn::Principal,
     node::Node,
@@ -202,38 +201,6 @@ fn outcome(word: Word) -> Outcome {
 pub(super) fn unwritable(error: &AppendError) -> ApiError {
     tracing::error!(%error, "nothing is released");
     ApiError::new(Word::AuditUnavailable, "this node cannot write its audit log, and releases nothing; use other nodes")
-}
-
-/// The operation of a path.
-pub(super) fn operation(path: Option<&str>) -> Operation {
-    match path {
-        Some("/v1/register") => Operation::REGISTER,
-        Some("/v1/confirm") => Operation::CONFIRM,
-        Some("/v1/withdraw") => Operation::WITHDRAW,
-        Some("/v1/unregister") => Operation::UNREGISTER,
-        Some("/v1/fetch") => Operation::FETCH,
-        Some("/v1/keys/{id}") => Operation::STATE,
-        Some("/v1/access/read") => Operation::ACL_READ,
-        Some("/v1/access/change") => Operation::ACL_CHANGE,
-        Some("/v1/list") => Operation::LIST,
-        Some("/v1/why") => Operation::ACL_READ,
-        Some("/v1/whoami") => Operation::WHOAMI,
-        Some("/v1/node") => Operation::NODE_INFO,
-        Some(path) if path.starts_with("/v1/audit/") => Operation::AUDIT_READ,
-        _ => Operation::UNKNOWN,
-    }
-}
-
-/// The trail of the request that is handled.
-pub(super) struct Audited(pub(super) std::sync::Arc<Trail>);
-
-impl FromRequestParts<Shared> for Audited {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, ApiError> {
-        let trail = parts.extensions.get::<std::sync::Arc<Trail>>().cloned();
-        trail.map(Self).ok_or_else(|| ApiError::new(Word::Internal, "the request has no trail"))
-    }
 }
 
 #[cfg(test)]

@@ -2,18 +2,15 @@
 //!
 //! Everybody who is known may ask: the answer is about the caller alone. It is in the audit log, as every answer is.
 
-use axum::{Json, extract::State};
+use axum::Json;
 use eds_core::{
     api::{Binary, whoami::WhoAmI},
     names,
 };
 
-use crate::{
-    api::{Known, Shared},
-    authn::x509,
-};
+use crate::{api::Call, authn::x509};
 
-pub(super) async fn handler(State(shared): State<Shared>, Known(caller): Known) -> Json<WhoAmI> {
+pub(super) async fn handler(Call { shared, caller, .. }: Call) -> Json<WhoAmI> {
     let policy = &shared.node.policy;
     let asker = policy.caller(&caller.subject, &caller.groups);
     let authority = match caller.subject.kind.as_str() {

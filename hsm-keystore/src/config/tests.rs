@@ -86,6 +86,29 @@ fn every_error_names_its_line_and_has_a_hint() {
 }
 
 #[test]
+fn limits_are_read_and_bounded() {
+    assert_eq!(parse(GOOD).expect("a good file").limits, crate::server::Limits::default());
+    let text = format!("{GOOD}\n[limits]\nconnections = 100\nidle_ms = 5000\nhead_bytes = 8192\n");
+    let limits = parse(&text).expect("a good file").limits;
+    assert_eq!((limits.connections, limits.idle, limits.head_bytes), (100, Duration::from_secs(5), 8192));
+    for wrong in ["connections = 0", "body_ms = 9", "head_bytes = 100", "bodies_bytes = 1", "speed = 1"] {
+        let error = parse(&format!("{GOOD}\n[limits]\n{wrong}\n")).expect_err(wrong).to_string();
+        assert!(error.contains("limits.") && error.contains("hint: "), "{error}");
+    }
+}
+
+#[test]
+fn metrics_are_told_on_the_loopback_interface_alone() {
+    assert_eq!(parse(GOOD).expect("a good file").metrics, None);
+    let with = |listen: &str| parse(&format!("{GOOD}\n[metrics]\nlisten = {listen:?}\n"));
+    assert_eq!(with("[::1]:9464").expect("a good file").metrics, "[::1]:9464".parse().ok());
+    for wrong in ["0.0.0.0:9464", "192.0.2.1:9464", "localhost:9464", "127.0.0.1"] {
+        let error = with(wrong).expect_err(wrong).to_string();
+        assert!(error.contains("metrics.listen") && error.contains("hint: "), "{error}");
+    }
+}
+
+#[test]
 fn officers_are_named_with_their_authority_or_as_a_group() {
     let policy = parse(GOOD).expect("a good file").policy;
     assert_eq!(policy, NodePolicy::default(), "without a section, everybody may register and nobody administers");
@@ -142,7 +165,11 @@ fn every_error_of_a_file_is_told_at_once() {
     let expected = [
         (1, "store: missing", docs),
         (1, "listen: is of type integer", "give a string in quotes"),
-        (2, "verbose: unknown key", "known here: listen, cluster, tls, hsm, store, node, authn, audit, policy"),
+        (
+            2,
+            "verbose: unknown key",
+            "known here: listen, cluster, tls, hsm, store, node, authn, audit, policy, limits, metrics",
+        ),
         (6, "cluster.fingerprint: not 64 hexadecimal digits", "`eds cluster show` prints the fingerprint"),
         (8, "tls.client_ca: missing", authorities),
         (11, "tls.client_caa: unknown key", "is \"client_ca\" meant?"),

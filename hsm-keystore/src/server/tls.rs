@@ -18,7 +18,7 @@ use rustls::{
 };
 
 use crate::{
-    authn::{Authenticator, authenticator::ClientVerifier},
+    authn::{Authenticator, authenticator::ClientVerifier, certificate::Certificate},
     config::TlsConfig,
 };
 
@@ -80,6 +80,12 @@ pub fn server_config(config: &TlsConfig, authenticator: Arc<Authenticator>) -> R
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
     Ok(server)
+}
+
+/// When the node's certificate ends, in seconds since 1970, if that can be read.
+pub fn certificate_end(config: &TlsConfig) -> Option<i64> {
+    let first = certificates("tls.certificate", &config.certificate).ok()?.into_iter().next()?;
+    Some(Certificate::from_der(&first).ok()?.not_after())
 }
 
 /// A key that every user of the machine can read is a mistake, but one that the node can live with: the key protects the

@@ -3,6 +3,8 @@
 mod audit;
 mod connections;
 mod life;
+mod limits;
+mod problems;
 mod proofs;
 mod refusals;
 mod tampering;

@@ -89,7 +89,7 @@ async fn versions_rise_and_not_beyond_reach() {
     let key = node.store(&before, false);
     for version in [0, 6, 7, 7 + (1 << 20) + 1, u64::MAX] {
         let answer = node.send_changes(owner, vec![change(key, &before, |list| list.version = version)]).await;
-        assert_eq!(words(&answer), [Some("bad-request")], "version {version}");
+        assert_eq!(words(&answer), [Some("invalid-value")], "version {version}");
     }
     node.is_unchanged(key, &before, false);
     // Repair may skip versions that the node missed.
@@ -116,12 +116,12 @@ async fn what_is_not_a_list_is_refused_and_the_rest_of_the_batch_is_done() {
         Change { seen: Binary(vec![1, 2, 3]), ..change(keys[3], &before, next_version) },
     ];
     let answers = node.send_changes(owner, changes).await;
-    assert_eq!(words(&answers), [Some("bad-request"), None, Some("bad-request"), Some("key-changed")]);
+    assert_eq!(words(&answers), [Some("invalid-value"), None, Some("invalid-value"), Some("key-changed")]);
     for (key, version) in keys.iter().zip([0, 1, 0, 0]) {
         assert_eq!(node.stored(*key).version, version);
     }
     let twice = vec![change(keys[0], &before, next_version), change(keys[0], &before, next_version)];
-    assert_eq!(words(&node.send_changes(owner, twice).await), [Some("bad-request")]);
+    assert_eq!(words(&node.send_changes(owner, twice).await), [Some("invalid-value")]);
     let missing = change(KeyId::from_bytes([9; 16]), &before, next_version);
     assert_eq!(words(&node.send_changes(owner, vec![missing]).await), [Some("key-not-found")]);
 }

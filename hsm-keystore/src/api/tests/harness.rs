@@ -47,6 +47,7 @@ use crate::{
         node::{Administrator, Create, NodePolicy},
         wire,
     },
+    server::Limits,
     store::{NewKey, Origin, Registered, Registration, memory::MemoryStore},
 };
 
@@ -182,7 +183,7 @@ impl TestNode {
         let authenticator = Authenticator::new(accepted, Box::new(FetchNothing), Arc::new(StoppedClock));
         let authenticator = Arc::new(authenticator.expect("nothing to load"));
         Self {
-            router: router(Arc::clone(&node), Arc::clone(&authenticator)),
+            router: router(Arc::clone(&node), Arc::clone(&authenticator), &Limits::default()),
             authenticator,
             node,
             pages: AtomicUsize::new(0),
@@ -389,7 +390,12 @@ impl TestNode {
         path: &str,
         body: Vec<u8>,
     ) -> Result<A, Answer> {
-        let mut request = Request::builder().method(method).uri(path).body(Body::from(body)).expect("built");
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", "application/json")
+            .body(Body::from(body))
+            .expect("built");
         let proven = |principal: &Arc<Principal>| Peer::proven(Arc::clone(principal), &self.authenticator);
         request.extensions_mut().insert(caller.0.as_ref().map(proven).unwrap_or_default());
         let response = self.router.clone().oneshot(request).await.expect("answers");

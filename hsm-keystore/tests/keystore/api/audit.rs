@@ -200,8 +200,14 @@ async fn a_witness_gets_signed_heads_and_proofs_that_hold() {
     let record = &node.records()[3];
     let proof = hashes(node.get(&alice, &format!("/v1/audit/proof/inclusion/3/{}", new.size)).await);
     assert!(verify_inclusion(&record.leaf, 3, new.size, &proof, &new.root));
-    for wrong in ["inclusion/9/9", "inclusion/0/99999", "consistency/5/3", "consistency/0/x", "inclusion/-1/3"] {
-        assert_eq!(node.get(&alice, &format!("/v1/audit/proof/{wrong}")).await.word(), "bad-request", "{wrong}");
+    for (wrong, word) in [
+        ("inclusion/9/9", "invalid-value"),
+        ("inclusion/0/99999", "invalid-value"),
+        ("consistency/5/3", "invalid-value"),
+        ("consistency/0/x", "bad-request"),
+        ("inclusion/-1/3", "bad-request"),
+    ] {
+        assert_eq!(node.get(&alice, &format!("/v1/audit/proof/{wrong}")).await.word(), word, "{wrong}");
     }
     for path in ["/v1/audit/checkpoint", "/v1/audit/proof/inclusion/0/1"] {
         assert_eq!(node.send(None, Method::GET, path, "").await.word(), "not-authenticated");

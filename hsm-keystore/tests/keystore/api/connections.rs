@@ -105,7 +105,7 @@ async fn a_certificate_that_expires_on_a_living_connection_is_no_longer_accepted
 async fn heads_and_bodies_are_bounded() {
     let node = TestNode::start().await;
     let alice = node.users.user("alice");
-    let body = vec![b' '; eds_keystore::api::MAX_BODY + 1];
+    let body = vec![b' '; eds_keystore::server::Limits::default().body_bytes + 1];
     let answer = node.send(Some(&alice), Method::POST, "/v1/fetch", body).await;
     assert_eq!((answer.status, answer.word().as_str()), (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large"));
     let path = format!("/{}", "x".repeat(20_000));

@@ -191,7 +191,7 @@ async fn the_same_registration_brings_a_later_list_while_the_key_is_pending_and_
     nonsense.owner.kind = "nobody".into();
     for access in [vec![None, None], vec![Some(too_high)], vec![Some(nonsense)]] {
         let refused = node.post(&alice, "/v1/register", &RegisterRequest { access, ..good.clone() }).await;
-        assert_eq!((refused.status, refused.word().as_str()), (StatusCode::BAD_REQUEST, "bad-request"));
+        assert_eq!((refused.status, refused.word().as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "invalid-value"));
     }
 }
 

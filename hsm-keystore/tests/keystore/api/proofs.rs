@@ -261,5 +261,5 @@ async fn a_node_without_issuers_takes_no_tokens() {
     let issuer = TokenIssuer::new(&Web::default());
     let answer = get(&node, &[], Some(&format!("Bearer {}", issuer.token("bob", NOW + 60)))).await;
     assert!(detail(&answer).contains("accepts no tokens"));
-    assert!(!answer.headers.contains_key("www-authenticate"));
+    assert_eq!(answer.headers["www-authenticate"], "ClientCertificate realm=\"eds\"");
 }

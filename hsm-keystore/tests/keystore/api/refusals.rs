@@ -217,16 +217,26 @@ async fn requests_that_are_not_understood_are_told_what_is_wrong() {
         ("/v1/confirm", b"{\"keys\":[],\"more\":1}".to_vec()),
         ("/v1/confirm", b"{\"keys\":[]}".to_vec()),
         ("/v1/confirm", b"{\"keys\":[\"not a key\"]}".to_vec()),
-        ("/v1/fetch", b"{\"keys\":[\"01234567-89ab-cdef-0123-456789abcdef\"],\"reply_key\":\"AAAA\"}".to_vec()),
-        ("/v1/register", json(&RegisterRequest { registration: Binary(vec![1; 15]), ..good.clone() })),
         ("/v1/register", json(&RegisterRequest { manifests: vec![], ..good.clone() })),
-        ("/v1/register", json(&manifest)),
-        ("/v1/register", json(&twice)),
     ];
     for (path, body) in cases {
         let text = String::from_utf8_lossy(&body).into_owned();
         let answer = node.send(Some(&alice), Method::POST, path, body).await;
         assert_eq!((answer.status, answer.word().as_str()), (StatusCode::BAD_REQUEST, "bad-request"), "{path} {text}");
+    }
+    let cases = [
+        (
+            "/v1/fetch",
+            b"{\"keys\":[\"01234567-89ab-cdef-0123-456789abcdef\"],\"reply_key\":\"AAAA\"}".to_vec(),
+            "invalid-value",
+        ),
+        ("/v1/register", json(&RegisterRequest { registration: Binary(vec![1; 15]), ..good.clone() }), "invalid-value"),
+        ("/v1/register", json(&manifest), "manifest-rejected"),
+        ("/v1/register", json(&twice), "invalid-value"),
+    ];
+    for (path, body, word) in cases {
+        let answer = node.send(Some(&alice), Method::POST, path, body).await;
+        assert_eq!((answer.status, answer.word().as_str()), (StatusCode::UNPROCESSABLE_ENTITY, word), "{path}");
     }
     assert_eq!(node.get(&alice, "/v1/keys/nothing").await.word(), "bad-request");
     assert_eq!(node.get(&alice, "/v2/keys").await.word(), "not-found");

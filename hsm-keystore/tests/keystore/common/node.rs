@@ -31,7 +31,7 @@ use eds_keystore::{
         self_test::{make_canary, make_policy_canary},
     },
     node::{Clock, Node},
-    server::{Server, tls},
+    server::{Limits, Server, tls},
     store::{Origin, sqlite::SqliteStore},
 };
 use getrandom::SysRng;
@@ -118,6 +118,15 @@ impl TestNode {
 
     /// Starts a node that accepts more than certificates of users of both authorities.
     pub(crate) async fn start_accepting(accepted: Accepted, fetch: Box<dyn Fetch>) -> Self {
+        Self::start_with(accepted, fetch, Limits::default()).await
+    }
+
+    /// Starts a node with other limits.
+    pub(crate) async fn start_limited(limits: Limits) -> Self {
+        Self::start_with(Accepted::default(), Box::new(FetchNothing), limits).await
+    }
+
+    async fn start_with(accepted: Accepted, fetch: Box<dyn Fetch>, limits: Limits) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let hsm = Arc::new(MemoryHsm::new().expect("made"));
         let id = NodeId::from_bytes([NUMBER as u8; 16]);
@@ -159,8 +168,8 @@ impl TestNode {
         };
         let tls = tls::server_config(&tls_files, Arc::clone(&authenticator)).expect("good files");
         let listen = "127.0.0.1:0".parse().expect("an address");
-        let server =
-            Server::bind(listen, tls, api::router(node.clone(), Arc::clone(&authenticator))).await.expect("binds");
+        let router = api::router(node.clone(), Arc::clone(&authenticator), &limits);
+        let server = Server::bind(listen, tls, router, limits, Arc::clone(&node.metrics)).await.expect("binds");
         let address = server.address();
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(server.run(async move {
@@ -241,11 +250,15 @@ impl TestNode {
         path: &str,
         body: impl Into<Bytes>,
     ) -> Answer {
+        self.exchange(who, request(method, path, body)).await
+    }
+
+    /// One request as it is over HTTP/1.1.
+    pub(crate) async fn exchange(&self, who: Option<&Credential>, request: Request<Full<Bytes>>) -> Answer {
         let io = TokioIo::new(self.connect(who, b"http/1.1").await);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("speaks HTTP");
         tokio::spawn(connection);
-        let response = sender.send_request(request(method, path, body)).await.expect("answers");
-        read(response).await
+        read(sender.send_request(request).await.expect("answers")).await
     }
 
     /// One request over HTTP/2.
@@ -280,7 +293,13 @@ impl TestNode {
 
 pub(crate) fn request(method: Method, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
     let uri = format!("https://127.0.0.1{path}");
-    Request::builder().method(method).uri(uri).header("host", "127.0.0.1").body(Full::new(body.into())).expect("built")
+    Request::builder()
+        .method(method)
+        .uri(uri)
+        .header("host", "127.0.0.1")
+        .header("content-type", "application/json")
+        .body(Full::new(body.into()))
+        .expect("built")
 }
 
 pub(crate) async fn read(response: hyper::Response<hyper::body::Incoming>) -> Answer {
