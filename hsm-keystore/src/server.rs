@@ -1,6 +1,6 @@
 //! The accept loop: TLS, HTTP/1.1 or HTTP/2, and the limits that keep slow or greedy clients from the others.
 //!
-//! A connection has a bounded time for everything that its client does ([`Limits`], [`pace`]), bounded heads, and there is
+//! A connection has a bounded time for everything that its client does ([`Limits`]), bounded heads, and there is
 //! a bounded number of connections, in all and for each address; beyond the first, new ones wait in the system's queue. A
 //! graceful stop lets requests under way finish.
 

@@ -1,6 +1,6 @@
 //! `GET /v1/openapi.json`: the description of the API, OpenAPI 3.1.
 //!
-//! It is made from the wire types, the words of errors and the table of routes by a test ([`tests`]), kept in the
+//! It is made from the wire types, the words of errors and the table of routes by a test, kept in the
 //! repository as `docs/openapi.json`, and built into the program. It says nothing of this node, and anybody may read it.
 
 use axum::{http::header, response::IntoResponse};
