@@ -297,7 +297,6 @@ fn audit(file: &Path, section: &Section<'_>) -> AuditConfig {
     });
     AuditConfig { path, checkpoint: Duration::from_secs(seconds), process }
 }
-}
 
 /// Metrics hold no ids and no names, but how much a node does is not for everybody: no address that others reach.
 fn metrics(section: &Section<'_>) -> Option<SocketAddr> {
