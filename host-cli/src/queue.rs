@@ -11,8 +11,10 @@
 //!
 //! Every row has a digest: a damaged one is named, and hinders no other.
 
+mod entry;
+mod error;
+
 use std::{
-    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt as _,
@@ -20,120 +22,20 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use eds_core::{
-    api::RegisterRequest,
-    ids::{KeyId, NodeId, ShareIndex},
-    manifest::Point,
-};
-use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
-use sha2::{Digest, Sha256};
-use x509_parser::time::ASN1Time;
+use eds_core::ids::KeyId;
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
-use crate::{
-    database::{self, Layout},
-    error::Kind,
-    keystore::Message,
-    output,
+use self::entry::{SELECT, digest};
+pub use self::{
+    entry::{Contents, Entry, moment},
+    error::Error,
 };
+use crate::{database::Layout, keystore::Message, output};
 
 /// The queue of one user, in the state directory.
 pub struct Queue {
     connection: Connection,
     path: PathBuf,
-}
-
-/// A message that waits.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Entry {
-    /// Its number in this queue, never used again.
-    pub number: i64,
-    /// What the node is to be sent.
-    pub message: Message,
-    /// Who registered, for display.
-    pub registrant: String,
-    /// Whether the registration was acknowledged.
-    pub acknowledged: bool,
-    /// Seconds since 1970 at which it was queued.
-    pub since: u64,
-    /// How often its delivery was tried in vain.
-    pub tries: u64,
-    /// What hindered it the last time, and when.
-    pub hindrance: Option<(u64, String)>,
-}
-
-/// The queue cannot be used, or a message in it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The database.
-    #[error("the queue {} cannot be used", path.display())]
-    Unusable {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: database::Error,
-    },
-    /// Another file of the queue.
-    #[error("cannot use {}", path.display())]
-    Lock {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// Messages that were altered on the disk.
-    #[error("in the queue {}, {} damaged: {}", path.display(), if numbers.len() == 1 { "a message is" } else { "messages are" }, list(numbers))]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Their numbers.
-        numbers: Vec<i64>,
-    },
-    /// A number that is none.
-    #[error("there is no message {number} in the queue")]
-    Unknown {
-        /// The number.
-        number: i64,
-    },
-}
-
-impl Error {
-    /// For the exit code.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Unusable { source, .. } => source.kind(),
-            Self::Lock { source, .. } => Kind::of_io(source),
-            Self::Damaged { .. } => Kind::Damaged,
-            Self::Unknown { .. } => Kind::NotFound,
-        }
-    }
-
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Unusable { path, source } if source.kind() == Kind::Damaged => Some(format!(
-                "nothing that the key servers hold is lost, and `eds key status` shows which keys lack a share; restore {0} from \
-                 a backup, or move it away (with {0}-wal and {0}-shm) to go on with an empty queue",
-                path.display()
-            )),
-            Self::Unusable { source, .. } => source.hint(),
-            Self::Damaged { .. } => Some(
-                "the others are delivered all the same; restore the file from a backup, or `eds queue drop` the damaged ones"
-                    .into(),
-            ),
-            Self::Unknown { .. } => Some("`eds queue list` shows the numbers".into()),
-            Self::Lock { .. } => None,
-        }
-    }
-}
-
-/// What is in the queue.
-#[derive(Debug, Default)]
-pub struct Contents {
-    /// The messages, oldest first.
-    pub entries: Vec<Entry>,
-    /// The numbers of those that are damaged.
-    pub damaged: Vec<i64>,
 }
 
 impl Queue {
@@ -372,93 +274,8 @@ impl Queue {
 /// A lock on the queue, let go when it is dropped or the process ends.
 pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
 
-impl Contents {
-    /// Whether nothing is there.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.damaged.is_empty()
-    }
-
-    /// How many messages wait for each node.
-    pub fn by_node(&self) -> BTreeMap<ShareIndex, usize> {
-        self.entries.iter().fold(BTreeMap::new(), |mut nodes, entry| {
-            *nodes.entry(entry.message.node).or_default() += 1;
-            nodes
-        })
-    }
-
-    /// How many shares wait.
-    pub fn shares(&self) -> usize {
-        self.entries.iter().map(|entry| entry.message.manifests().len()).sum()
-    }
-
-    /// Since when the oldest waits.
-    pub fn since(&self) -> Option<u64> {
-        self.entries.iter().map(|entry| entry.since).min()
-    }
-}
-
-impl Entry {
-    /// A row that is what was written.
-    fn of(number: i64, row: &Row<'_>) -> Option<Self> {
-        let blob = |column| row.get_ref(column).ok()?.as_blob().ok();
-        let message = Message::new(
-            ShareIndex::new(row.get(1).ok()?).ok()?,
-            NodeId::from_bytes(blob(2)?.try_into().ok()?),
-            Point(blob(3)?.try_into().ok()?),
-            blob(4)?.try_into().ok()?,
-            serde_json::from_slice::<RegisterRequest>(blob(6)?).ok()?,
-        );
-        let message = message.ok()?;
-        let registrant: String = row.get(5).ok()?;
-        let since = row.get::<_, i64>(7).ok()?.unsigned_abs();
-        if digest(&message, &registrant, since, blob(6)?) != blob(8)? {
-            return None;
-        }
-        let tried: Option<i64> = row.get(11).ok()?;
-        let hindrance: Option<String> = row.get(12).ok()?;
-        Some(Self {
-            number,
-            message,
-            registrant,
-            acknowledged: row.get(9).ok()?,
-            since,
-            tries: row.get::<_, i64>(10).ok()?.unsigned_abs(),
-            hindrance: tried.map(i64::unsigned_abs).zip(hindrance),
-        })
-    }
-}
-
-/// A moment for people.
-pub fn moment(seconds: u64) -> String {
-    i64::try_from(seconds)
-        .ok()
-        .and_then(|seconds| ASN1Time::from_timestamp(seconds).ok())
-        .map_or_else(|| format!("{seconds} s after 1970"), |time| time.to_string())
-}
-
 fn place(state: &Path) -> PathBuf {
     state.join("queue.sqlite")
-}
-
-/// What must not change of a message on the disk.
-fn digest(message: &Message, registrant: &str, since: u64, request: &[u8]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(b"eds/v1/queued");
-    let (node, since) = (message.node.value().to_le_bytes(), since.to_le_bytes());
-    let fields: [&[u8]; 7] = [
-        &node,
-        message.node_id.as_bytes(),
-        &message.transport_key.0,
-        &message.registrant,
-        registrant.as_bytes(),
-        &since,
-        request,
-    ];
-    for field in fields {
-        hash.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_le_bytes());
-        hash.update(field);
-    }
-    hash.finalize().into()
 }
 
 fn seconds(moment: u64) -> i64 {
@@ -468,13 +285,6 @@ fn seconds(moment: u64) -> i64 {
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
-
-fn list(numbers: &[i64]) -> String {
-    numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
-}
-
-const SELECT: &str = "SELECT number, node, node_id, transport_key, registrant, registrant_name, request, since, digest, \
-                      acknowledged, tries, tried, hindrance FROM message";
 
 const LAYOUT: Layout = Layout {
     what: "queue",

@@ -8,15 +8,19 @@
 //! What was deleted is not brought back. When the node has confirmed, the lists are compared once more, for a change that
 //! came in between; whoever made it was told that this node is missing.
 
+mod message;
+mod obstacle;
+
 use std::collections::BTreeMap;
 
 use eds_core::{
-    api::{KeyState, RegisterRequest, access::AccessList},
+    api::{KeyState, access::AccessList},
     directory::{Directory, Node},
-    ids::{ClusterId, KeyId, NodeId, ShareIndex},
-    manifest::{Manifest, Point},
+    ids::{KeyId, ShareIndex},
+    manifest::Manifest,
 };
 
+pub use self::{message::Message, obstacle::Obstacle};
 use super::{
     Keystore, NodeError, NodeFault, NodeView, Transport,
     access::{
@@ -24,65 +28,12 @@ use super::{
         agree::{Seen, agree, plan},
     },
     error::Faults,
-    register::{keys_call, node_error, post, tell_again},
+    register::{keys_call, node_error, tell_again},
     transport::Call,
 };
-use crate::error::Kind;
 
 /// How many messages are delivered on what the nodes were asked once.
 pub const ROUND: usize = 50;
-
-/// What one node is to be sent to hold its shares of some keys.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Message {
-    /// The number of the node.
-    pub node: ShareIndex,
-    /// The id of the node, which the seal names.
-    pub node_id: NodeId,
-    /// The key that the shares are sealed to.
-    pub transport_key: Point,
-    /// Who registers: nobody else can deliver it.
-    pub registrant: [u8; 32],
-    /// What is sent, without access lists.
-    pub request: RegisterRequest,
-    manifests: Vec<Manifest>,
-}
-
-impl Message {
-    /// A message of these parts.
-    ///
-    /// # Errors
-    /// When a manifest cannot be read, or there is none.
-    pub fn new(
-        node: ShareIndex,
-        node_id: NodeId,
-        transport_key: Point,
-        registrant: [u8; 32],
-        request: RegisterRequest,
-    ) -> Result<Self, eds_core::Error> {
-        let manifests: Vec<Manifest> =
-            request.manifests.iter().map(|bytes| Manifest::decode(&bytes.0)).collect::<Result<_, _>>()?;
-        if manifests.is_empty() {
-            return Err(eds_core::Error::Truncated);
-        }
-        Ok(Self { node, node_id, transport_key, registrant, request, manifests })
-    }
-
-    /// The keys whose shares are in it, in order.
-    pub fn keys(&self) -> Vec<KeyId> {
-        self.manifests.iter().map(|manifest| manifest.key).collect()
-    }
-
-    /// The manifests of these keys, in order.
-    pub fn manifests(&self) -> &[Manifest] {
-        &self.manifests
-    }
-
-    /// The call that delivers it, with the access list of each key; none for new keys.
-    pub(super) fn call(&self, access: Vec<Option<AccessList>>) -> Call {
-        post("/v1/register", &RegisterRequest { access, ..self.request.clone() })
-    }
-}
 
 /// What became of a message.
 #[derive(Debug)]
@@ -95,97 +46,6 @@ pub enum Fate {
     TakenBack,
     /// It stays.
     Stays(Obstacle),
-}
-
-/// Why a message was not delivered.
-#[derive(Debug, thiserror::Error)]
-pub enum Obstacle {
-    /// The node did not take it.
-    #[error("{0}")]
-    Node(NodeError),
-    /// The other nodes do not say clearly who may use the key.
-    #[error("the other key servers must first say who may use the key: {0}")]
-    AccessList(AccessError),
-    /// Some nodes say that the key is deleted, and others do not.
-    #[error(
-        "key {key} is deleted, says node {}, and other nodes do not say so: `eds key rm {key}` finishes that",
-        list(nodes)
-    )]
-    HalfDeleted {
-        /// The key.
-        key: KeyId,
-        /// Who says so.
-        nodes: Vec<ShareIndex>,
-    },
-    /// The registration was cut off, and it cannot be told yet whether it counts.
-    #[error("its registration was interrupted, and not enough key servers answer to tell whether it counts")]
-    CutOff,
-    /// The nodes hold another manifest than the one that was registered.
-    #[error("key {key}: the other nodes hold another manifest than this registration made")]
-    OtherManifest {
-        /// The key.
-        key: KeyId,
-    },
-    /// A registration in another cluster.
-    #[error("it is for cluster {cluster}, and this client has pinned another")]
-    OtherCluster {
-        /// The cluster.
-        cluster: ClusterId,
-    },
-    /// The node is not in the directory, or takes no new shares.
-    #[error("node {node} takes no shares any more, by version {version} of the cluster directory")]
-    NodeRetired {
-        /// The node.
-        node: ShareIndex,
-        /// The version of the directory.
-        version: u64,
-    },
-    /// The node has another id or another key.
-    #[error(
-        "node {node} has another key since it was sealed, by version {version} of the cluster directory: nobody can open it any more"
-    )]
-    NodeReplaced {
-        /// The node.
-        node: ShareIndex,
-        /// The version of the directory.
-        version: u64,
-    },
-    /// The cluster asks for a higher threshold now.
-    #[error("{needed} shares open its keys, and the cluster asks for at least {floor} now")]
-    BelowFloor {
-        /// The threshold.
-        needed: u8,
-        /// The floor.
-        floor: u8,
-    },
-    /// Somebody else registered it.
-    #[error(
-        "somebody else registered it, or you under another name or authority: nobody but its registrant can deliver it"
-    )]
-    OtherRegistrant,
-}
-
-impl Obstacle {
-    /// Whether waiting cannot help: nobody will ever take this message, or not from this caller.
-    pub fn is_final(&self) -> bool {
-        match self {
-            Self::Node(error) => !error.fault.may_pass() && error.fault.kind() != Kind::Denied,
-            Self::AccessList(_) | Self::HalfDeleted { .. } | Self::CutOff => false,
-            _ => true,
-        }
-    }
-
-    /// For the exit code.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Node(error) if error.fault.may_pass() || error.fault.kind() == Kind::Denied => error.fault.kind(),
-            Self::AccessList(error) => error.kind(),
-            Self::HalfDeleted { .. } | Self::CutOff => Kind::Unavailable,
-            Self::OtherRegistrant => Kind::Denied,
-            Self::OtherManifest { .. } => Kind::Damaged,
-            _ => Kind::Conflict,
-        }
-    }
 }
 
 /// A message and whether its registration was acknowledged to somebody.
@@ -244,7 +104,7 @@ impl<T: Transport> Keystore<T> {
             let views = views.get(&manifest.key).unwrap_or(&nothing);
             life(self.directory(), manifest, message.node, kept.acknowledged, views)
         };
-        let lives: Vec<Life> = message.manifests.iter().map(life).collect::<Result<_, _>>()?;
+        let lives: Vec<Life> = message.manifests().iter().map(life).collect::<Result<_, _>>()?;
         if lives.iter().any(|life| matches!(life, Life::NeverConfirmed)) {
             return self.take_back_all(message).await;
         }
@@ -340,7 +200,7 @@ impl Life {
 /// The node that a message is for, as the directory describes it now, if it can still open it.
 fn addressee<'a>(directory: &'a Directory, caller: &[u8; 32], message: &Message) -> Result<&'a Node, Obstacle> {
     let (number, version) = (message.node, directory.version);
-    if let Some(other) = message.manifests.iter().find(|manifest| manifest.cluster != directory.cluster) {
+    if let Some(other) = message.manifests().iter().find(|manifest| manifest.cluster != directory.cluster) {
         return Err(Obstacle::OtherCluster { cluster: other.cluster });
     }
     let retired = Obstacle::NodeRetired { node: number, version };
@@ -348,7 +208,7 @@ fn addressee<'a>(directory: &'a Directory, caller: &[u8; 32], message: &Message)
     if node.id != message.node_id || node.transport_key != message.transport_key {
         return Err(Obstacle::NodeReplaced { node: number, version });
     }
-    let below = message.manifests.iter().find(|manifest| manifest.threshold.needed() < directory.floor);
+    let below = message.manifests().iter().find(|manifest| manifest.threshold.needed() < directory.floor);
     if let Some(manifest) = below {
         return Err(Obstacle::BelowFloor { needed: manifest.threshold.needed(), floor: directory.floor });
     }
@@ -402,10 +262,6 @@ fn without(error: AccessError, late: ShareIndex) -> AccessError {
         }
         other => other,
     }
-}
-
-fn list(nodes: &[ShareIndex]) -> String {
-    nodes.iter().map(ShareIndex::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -3,15 +3,16 @@
 use std::{io::Write as _, os::unix::fs::PermissionsExt as _};
 
 use eds_core::{
-    api::Binary,
-    ids::{ClusterId, Epoch, Threshold},
-    manifest::MAX_BYTES,
+    api::{Binary, RegisterRequest},
+    ids::{ClusterId, Epoch, NodeId, ShareIndex, Threshold},
+    manifest::{MAX_BYTES, Point},
     sharing::{FileSecret, SplitParams, split},
 };
 use rand_core::UnwrapErr;
 use tempfile::TempDir;
 
 use super::*;
+use crate::error::Kind;
 
 fn message(node: u16, keys: usize) -> Message {
     let rng = &mut UnwrapErr(getrandom::SysRng);

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use eds_core::{
     api::KeyState,
     directory::Directory,
+    ids::{ClusterId, NodeId},
+    manifest::Point,
     sealing::{Info, ShareList, open_vec},
     sharing::FileSecret,
 };
 
 use super::*;
-use crate::keystore::{
-    Evidence, NewKey, Quorum, RegisterError, Terms, Want,
-    tests::nodes::{FakeNodes, Mood, Nodes, REGISTRANT, cluster},
+use crate::{
+    error::Kind,
+    keystore::{
+        Evidence, NewKey, Quorum, RegisterError, Terms, Want,
+        tests::nodes::{FakeNodes, Mood, Nodes, REGISTRANT, cluster},
+    },
 };
 
 /// Two keys that were registered while a node was away.
