@@ -142,6 +142,8 @@ async fn the_node_comes_up_with_the_access_list_that_the_others_hold() {
     let list = story.nodes.look(3, story.keys[0], |held| held.list.clone()).expect("held");
     assert_eq!((list.version, list.owner.name.0.as_slice()), (4, b"bob".as_slice()));
     assert_eq!(story.nodes.look(3, story.keys[1], |held| held.list.version), Some(0));
+    // From the first moment: not repaired afterwards.
+    assert_eq!(story.nodes.look(3, story.keys[0], |held| held.came_with), Some(4));
 }
 
 #[tokio::test]

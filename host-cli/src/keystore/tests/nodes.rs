@@ -59,6 +59,8 @@ pub(in crate::keystore) struct Held {
     share: ShareRecord,
     pub(in crate::keystore) state: KeyState,
     pub(in crate::keystore) list: AccessList,
+    /// The version of the list that it came up with.
+    pub(in crate::keystore) came_with: u64,
 }
 
 pub(in crate::keystore) struct FakeNodes {
@@ -118,8 +120,9 @@ impl FakeNodes {
         for ((manifest, share), list) in manifests.into_iter().zip(shares).zip(lists) {
             let key = manifest.key;
             let list = list.unwrap_or_else(first_list);
-            let held =
-                shelf.keys.entry(key).or_insert(Held { manifest, share, state: KeyState::Pending, list: first_list() });
+            let came_with = list.version;
+            let new = Held { manifest, share, state: KeyState::Pending, list: list.clone(), came_with };
+            let held = shelf.keys.entry(key).or_insert(new);
             if held.state == KeyState::Pending && list.version > held.list.version {
                 held.list = list;
             }
