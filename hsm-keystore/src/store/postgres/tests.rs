@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     config::StoreConfig,
     store::{
-        backup,
+        KekState, backup,
         sqlite::SqliteStore,
         tests::{ALICE, BOB, KEK, conforms, id, new_key, origin, record, registration, states},
     },
