@@ -23,13 +23,19 @@ pub mod wrapped;
 
 use std::fmt;
 
-use eds_core::{Opaque, manifest::Point};
+use eds_core::{
+    Opaque,
+    ids::{NodeId, ShareIndex},
+    manifest::{Manifest, Point},
+    sharing::Share,
+};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 pub use health::Health;
 pub use record::{RecordContext, Suite};
 
+use self::record::Purpose;
 use crate::hex;
 
 /// The id (`CKA_ID`) of a key in the token: 16 random bytes, made with the key.
@@ -106,6 +112,23 @@ pub struct ToWrap {
     pub context: RecordContext,
     /// The secret.
     pub secret: Zeroizing<Vec<u8>>,
+}
+
+impl ToWrap {
+    /// A share that this node, of this number, checked against a manifest of this digest.
+    pub fn share(node: NodeId, number: ShareIndex, manifest: &Manifest, digest: [u8; 32], share: &Share) -> Self {
+        Self {
+            context: RecordContext {
+                purpose: Purpose::Share,
+                key: manifest.key,
+                node,
+                epoch: manifest.epoch,
+                index: number,
+                manifest: digest,
+            },
+            secret: Zeroizing::new(share.to_bytes().to_vec()),
+        }
+    }
 }
 
 /// A record with what it must be bound to.

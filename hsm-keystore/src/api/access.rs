@@ -22,14 +22,14 @@ use sha2::{Digest, Sha256};
 use crate::{
     api::{
         ApiError, Call, Raw, Word, check_batch,
-        keys::{Allowed, Found, allowed, found, keys, noted, result},
+        keys::{Allowed, Found, allowed, found, keys, noted, result_of_allowed},
         parse,
         trail::{Note, Trail},
     },
     authn::Principal,
     node::{Node, access::SealError},
     policy::{AccessList, Caller, Permission, Rule, Subject, decide, explain, stored, wire},
-    store::{AccessChange, Changed, Listed, StoredAccess},
+    store::{AccessChange, Listed, StoredAccess},
 };
 
 /// How many keys a node looks at for one page of a listing.
@@ -125,13 +125,7 @@ fn change_lists(node: &Node, caller: &Principal, trail: &Trail, changes: &[Chang
     trail.write_ahead(node)?;
     let mut changed = node.store.change_access(&stored, node.clock.now())?.into_iter();
     let results = keys.iter().zip(decided).enumerate().map(|(position, (key, decided))| match decided {
-        Ok(_) => {
-            let (result, word) = result(*key, changed.next().unwrap_or(Changed::Stale));
-            if let Some(word) = word {
-                trail.note(position, Note::refused(word));
-            }
-            result
-        }
+        Ok(_) => result_of_allowed(*key, changed.next(), position, trail),
         Err(error) => KeyResult { key: KeyText(*key), state: None, problem: Some(error.problem(None)) },
     });
     Ok(KeysAnswer { results: results.collect() })

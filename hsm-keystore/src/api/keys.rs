@@ -139,13 +139,7 @@ fn delete(node: &Node, caller: &Principal, trail: &Trail, keys: &[KeyId]) -> Res
     trail.write_ahead(node)?;
     let mut changed = node.store.delete(&seen, node.clock.now())?.into_iter();
     let results = keys.iter().zip(decided).enumerate().map(|(position, (key, decided))| match decided {
-        Ok(_) => {
-            let (result, word) = result(*key, changed.next().unwrap_or(Changed::Stale));
-            if let Some(word) = word {
-                trail.note(position, Note::refused(word));
-            }
-            result
-        }
+        Ok(_) => result_of_allowed(*key, changed.next(), position, trail),
         Err(error) => KeyResult {
             key: KeyText(*key),
             state: (error.word() == Word::KeyDeleted).then_some(KeyState::Tombstone),
@@ -202,7 +196,16 @@ fn answer(keys: &[KeyId], changed: Vec<Changed>, trail: &Trail) -> KeysAnswer {
     KeysAnswer { results: results.collect() }
 }
 
-pub(super) fn result(key: KeyId, changed: Changed) -> (KeyResult, Option<Word>) {
+/// What came of a change that was allowed; the log learns when it was not made all the same.
+pub(super) fn result_of_allowed(key: KeyId, changed: Option<Changed>, position: usize, trail: &Trail) -> KeyResult {
+    let (result, word) = result(key, changed.unwrap_or(Changed::Stale));
+    if let Some(word) = word {
+        trail.note(position, Note::refused(word));
+    }
+    result
+}
+
+fn result(key: KeyId, changed: Changed) -> (KeyResult, Option<Word>) {
     let (state, problem) = match changed {
         Changed::Done(state) => (Some(state), None),
         Changed::Missing => (None, Some((Word::KeyNotFound, "is not on this node"))),

@@ -21,7 +21,6 @@ use eds_core::{
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 use crate::{
     api::{
@@ -31,7 +30,7 @@ use crate::{
         trail::{Note, Trail},
     },
     authn::Principal,
-    hsm::{RecordContext, ToWrap, record::Purpose, transport::TransportKey},
+    hsm::{ToWrap, transport::TransportKey},
     node::{Node, access::SealError},
     policy::{AccessList, wire},
     store::{AccessChange, NewKey, Registered, Registration, StoredAccess},
@@ -285,17 +284,7 @@ fn to_wrap(node: &Node, manifests: &[Manifest], digests: &[[u8; 32]], shares: &[
         .iter()
         .zip(digests)
         .zip(shares)
-        .map(|((manifest, digest), record)| ToWrap {
-            context: RecordContext {
-                purpose: Purpose::Share,
-                key: manifest.key,
-                node: node.id,
-                epoch: manifest.epoch,
-                index: node.number,
-                manifest: *digest,
-            },
-            secret: Zeroizing::new(record.share.to_bytes().to_vec()),
-        })
+        .map(|((manifest, digest), record)| ToWrap::share(node.id, node.number, manifest, *digest, &record.share))
         .collect()
 }
 

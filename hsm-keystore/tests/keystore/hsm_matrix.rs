@@ -6,7 +6,6 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use cryptoki::{
@@ -24,7 +23,7 @@ use eds_keystore::{
 };
 
 use crate::{
-    common::softhsm::PIN,
+    common::softhsm::{PIN, of_token},
     hsm::{NODE, conforms},
 };
 
@@ -65,17 +64,7 @@ fn new_token(module: &Path, directory: &Path) -> HsmConfig {
     session.login(UserType::So, Some(&officer)).expect("logs in");
     session.init_pin(&AuthPin::from(PIN.to_owned())).expect("sets the PIN");
     session.logout().expect("logs out");
-    HsmConfig {
-        module: module.into(),
-        token: "node-1".into(),
-        serial: None,
-        pin: PinSource::File(pin_file),
-        suite: None,
-        weaker_wrapped_keys: None,
-        threads: 2,
-        deadline: Duration::from_secs(20),
-        give_up: Duration::from_secs(60),
-    }
+    of_token(module, "node-1", PinSource::File(pin_file))
 }
 
 #[test]
@@ -131,17 +120,8 @@ fn nss_is_refused_because_it_lets_keys_out() {
         assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
         return;
     };
-    let config = HsmConfig {
-        module: named("EDS_PROXY_MODULE").into(),
-        token: "NSS Certificate DB".into(),
-        serial: None,
-        pin: PinSource::File(Path::new(&directory).join("pin")),
-        suite: None,
-        weaker_wrapped_keys: None,
-        threads: 2,
-        deadline: Duration::from_secs(20),
-        give_up: Duration::from_secs(60),
-    };
+    let config =
+        of_token(named("EDS_PROXY_MODULE"), "NSS Certificate DB", PinSource::File(Path::new(&directory).join("pin")));
     let refused = create_keys(&config, NODE).expect_err("it is refused").to_string();
     println!("{refused}");
     assert!(refused.contains("gives out the non-extractable"), "{refused}");

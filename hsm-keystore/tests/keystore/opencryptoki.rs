@@ -25,7 +25,7 @@ use p256::elliptic_curve::sec1::ToSec1Point;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    common::softhsm::PIN,
+    common::softhsm::{PIN, of_token},
     hsm::{NODE, conforms},
 };
 
@@ -61,17 +61,11 @@ fn new_token(folder: &Path) -> HsmConfig {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("set");
         PinSource::File(file)
     };
-    let config = HsmConfig {
-        module: env::var_os("EDS_OPENCRYPTOKI_MODULE").expect("run scripts/hsm-matrix").into(),
-        token: "node-1".into(),
-        serial: None,
-        pin: private("pin", PIN),
-        suite: None,
-        weaker_wrapped_keys: None,
-        threads: 2,
-        deadline: Duration::from_secs(20),
-        give_up: Duration::from_secs(60),
-    };
+    let config = of_token(
+        env::var_os("EDS_OPENCRYPTOKI_MODULE").expect("run scripts/hsm-matrix"),
+        "node-1",
+        private("pin", PIN),
+    );
     let told = prepare_token(&config, &private("so-pin", OFFICERS_PIN)).expect("initialised");
     assert!(told.contains("IBM SoftTok"), "{told}");
     config

@@ -29,14 +29,13 @@ use eds_core::{
 };
 use eds_keystore::{
     config::Config,
-    hsm::{RecordContext, ToWrap, record::Purpose},
+    hsm::ToWrap,
     node::{Node, startup},
     policy::stored::decode,
     store::{NewKey, Registered, Registration},
 };
 use eds_tests::{Outcome, Trouble, give_up};
 use rand_core::UnwrapErr;
-use zeroize::Zeroizing;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -80,16 +79,8 @@ fn fill(config: &Path, count: usize, ids: &Path) -> Outcome {
     let mut file = std::io::BufWriter::new(fs::File::create_new(ids)?);
     for chunk in keys.chunks(CHUNK) {
         let made = chunk.iter().map(|key| model.of(*key)).collect::<Outcome<Vec<_>>>()?;
-        let wrap = |(manifest, share): &(Manifest, ShareRecord)| ToWrap {
-            context: RecordContext {
-                purpose: Purpose::Share,
-                key: manifest.key,
-                node: node.id,
-                epoch: manifest.epoch,
-                index: node.number,
-                manifest: manifest.digest(),
-            },
-            secret: Zeroizing::new(share.share.to_bytes().to_vec()),
+        let wrap = |(manifest, record): &(Manifest, ShareRecord)| {
+            ToWrap::share(node.id, node.number, manifest, manifest.digest(), &record.share)
         };
         let records = node.wrapping.wrap(made.iter().map(wrap).collect())?;
         let lists: Vec<_> = chunk.iter().map(|key| (*key, list.clone())).collect();

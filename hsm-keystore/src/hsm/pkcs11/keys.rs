@@ -85,15 +85,34 @@ impl Role {
 /// DER of the object identifier of P-256 (secp256r1).
 const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 
-/// The ids of the keys. That of the KEK's HMAC key follows from that of the KEK. A key pair that is wrapped beside the
-/// token has none.
+/// Something of each key: its id, or its handle. A key pair that is wrapped beside the token has none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct KeyIds {
-    pub(super) kek: TokenKeyId,
-    pub(super) kek_mac: TokenKeyId,
-    pub(super) transport: Option<TokenKeyId>,
-    pub(super) policy: TokenKeyId,
-    pub(super) audit: Option<TokenKeyId>,
+pub(super) struct Keys<T> {
+    pub(super) kek: T,
+    pub(super) kek_mac: T,
+    pub(super) transport: Option<T>,
+    pub(super) policy: T,
+    pub(super) audit: Option<T>,
+}
+
+/// The ids of the keys. That of the KEK's HMAC key follows from that of the KEK.
+pub(super) type KeyIds = Keys<TokenKeyId>;
+
+/// The keys as one session sees them. Handles are found anew with each session.
+pub(super) type KeyHandles = Keys<ObjectHandle>;
+
+impl<T: Copy> Keys<T> {
+    /// Those that are in the token.
+    pub(super) fn present(&self) -> Vec<(Role, T)> {
+        let of = |role| match role {
+            Role::Kek => Some(self.kek),
+            Role::KekMac => Some(self.kek_mac),
+            Role::Transport => self.transport,
+            Role::Policy => Some(self.policy),
+            Role::Audit => self.audit,
+        };
+        Role::ALL.into_iter().filter_map(|role| of(role).map(|key| (role, key))).collect()
+    }
 }
 
 /// A KEK and its HMAC key as one session sees them.
@@ -115,31 +134,10 @@ impl KekHandles {
     }
 }
 
-/// The keys as one session sees them. Handles are found anew with each session.
-pub(super) struct KeyHandles {
-    pub(super) kek: ObjectHandle,
-    pub(super) kek_mac: ObjectHandle,
-    pub(super) transport: Option<ObjectHandle>,
-    pub(super) policy: ObjectHandle,
-    pub(super) audit: Option<ObjectHandle>,
-}
-
 impl KeyHandles {
     /// Those of the KEK.
     pub(super) const fn active(&self) -> KekHandles {
         KekHandles { kek: self.kek, mac: self.kek_mac }
-    }
-
-    /// Those that are in the token.
-    pub(super) fn present(&self) -> Vec<(Role, ObjectHandle)> {
-        let of = |role| match role {
-            Role::Kek => Some(self.kek),
-            Role::KekMac => Some(self.kek_mac),
-            Role::Transport => self.transport,
-            Role::Policy => Some(self.policy),
-            Role::Audit => self.audit,
-        };
-        Role::ALL.into_iter().filter_map(|role| of(role).map(|handle| (role, handle))).collect()
     }
 }
 
@@ -191,18 +189,6 @@ impl KeyIds {
         let mut id = [0; 16];
         id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
         TokenKeyId::from_bytes(id)
-    }
-
-    /// Those that are in the token.
-    pub(super) fn present(&self) -> Vec<(Role, TokenKeyId)> {
-        let of = |role| match role {
-            Role::Kek => Some(self.kek),
-            Role::KekMac => Some(self.kek_mac),
-            Role::Transport => self.transport,
-            Role::Policy => Some(self.policy),
-            Role::Audit => self.audit,
-        };
-        Role::ALL.into_iter().filter_map(|role| of(role).map(|id| (role, id))).collect()
     }
 
     /// The handles of the keys in this session, by label and id: exactly one of each.

@@ -65,21 +65,26 @@ impl SoftHsm {
         let pin_file = self.directory.join(format!("pin-{label}-{}", if pin == PIN { "right" } else { "wrong" }));
         fs::write(&pin_file, pin).expect("written");
         fs::set_permissions(&pin_file, fs::Permissions::from_mode(0o600)).expect("set");
-        HsmConfig {
-            module: MODULE.into(),
-            token: label.into(),
-            serial: None,
-            pin: PinSource::File(pin_file),
-            suite: None,
-            weaker_wrapped_keys: None,
-            threads: 2,
-            deadline: Duration::from_secs(20),
-            give_up: Duration::from_secs(60),
-        }
+        of_token(MODULE, label, PinSource::File(pin_file))
     }
 
     /// The directory of the test, for its other files.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
+    }
+}
+
+/// The configuration of a token, with what does not matter as tests want it.
+pub(crate) fn of_token(module: impl Into<PathBuf>, label: &str, pin: PinSource) -> HsmConfig {
+    HsmConfig {
+        module: module.into(),
+        token: label.into(),
+        serial: None,
+        pin,
+        suite: None,
+        weaker_wrapped_keys: None,
+        threads: 2,
+        deadline: Duration::from_secs(20),
+        give_up: Duration::from_secs(60),
     }
 }
