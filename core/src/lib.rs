@@ -13,6 +13,7 @@ pub mod directory;
 pub mod error;
 mod gcm;
 pub mod ids;
+pub mod link;
 pub mod manifest;
 #[cfg(feature = "std")]
 pub mod names;

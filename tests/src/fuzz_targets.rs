@@ -13,6 +13,7 @@ use eds_core::{
     container::{Header, Opening},
     directory::{self, Directory},
     ids::{ClusterId, NodeId},
+    link::{self, Begin, Bundle, End, Event, Packet, Reader, Receiver},
     manifest::{self, Manifest, Point},
     sealing::{DhKey, DhSecret, Info, SealedMessage, ShareList, SoftDhKey, encode_share_list},
     sharing::{check_commitments, check_digest},
@@ -39,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "manifest", run: manifest, seeds: &[MANIFEST, DEVICE_MANIFEST] },
     Target { name: "sealed_shares", run: sealed_shares, seeds: &[SEALED, SHARE_LIST] },
     Target { name: "directory", run: directory, seeds: &[DIRECTORY] },
+    Target { name: "device_link", run: device_link, seeds: &[DEVICE_LINK] },
     Target { name: "api_json", run: api_json, seeds: API_BODIES },
 ];
 
@@ -149,6 +151,57 @@ pub fn directory(bytes: &[u8]) {
     }
 }
 
+/// Whatever a device or a line sends: what is called complete fits its lengths and its digest, a bundle has one encoding, and
+/// a packet that is read is written alike.
+pub fn device_link(bytes: &[u8]) {
+    let (mut reader, mut receiver) = (Reader::new(), Receiver::new());
+    let (mut start, mut bundle, mut container) = (Vec::new(), Vec::new(), Vec::new());
+    for byte in bytes {
+        let Some(Ok(packet)) = reader.push(*byte) else { continue };
+        assert!(packet.payload.len() <= link::MAX_PAYLOAD);
+        let mut again = [0; link::MAX_PACKET];
+        let wire = link::encode(&packet, &mut again).expect("it was read");
+        assert_eq!(read_packet(wire), Some((packet.kind, packet.stream, packet.sequence, packet.payload.to_vec())));
+        match receiver.take(&packet) {
+            Ok((Event::Begun { begin, .. }, _)) => {
+                assert_eq!(Begin::from_bytes(&begin.to_bytes()), Ok(begin));
+                (start, bundle, container) = (begin.to_bytes().to_vec(), Vec::new(), Vec::new());
+            }
+            Ok((Event::Bundle(piece), _)) => bundle.extend_from_slice(piece),
+            Ok((Event::Container(piece), _)) => container.extend_from_slice(piece),
+            Ok((Event::Complete(end), _)) => {
+                let digest = [&b"eds/v1/transfer"[..], &start, &bundle, &container].concat();
+                let lengths = (bundle.len() as u32, container.len() as u64);
+                let expected = End { bundle: lengths.0, container: lengths.1, digest: Sha256::digest(digest).into() };
+                assert_eq!(end, expected, "called complete, and is not what was announced");
+                assert_eq!(receiver.incomplete(), None);
+            }
+            _ => {}
+        }
+    }
+    for bytes in [bytes, &bundle] {
+        let Ok(parsed) = Bundle::parse(bytes) else { continue };
+        let mut again = Vec::new();
+        let mut sink = |piece: &[u8]| {
+            again.extend_from_slice(piece);
+            Ok::<(), Error>(())
+        };
+        let nodes = parsed.manifest().threshold.nodes();
+        let mut writer = link::BundleWriter::begin(nodes, parsed.manifest_bytes(), &mut sink).expect("it was read");
+        for (node, sealed) in parsed.shares() {
+            writer.share(node, sealed, &mut sink).expect("it was read");
+        }
+        writer.finish().expect("it was read");
+        assert_eq!(again, bytes);
+    }
+}
+
+fn read_packet(wire: &[u8]) -> Option<(link::Kind, u32, u32, Vec<u8>)> {
+    let mut reader = Reader::new();
+    let own = |packet: Packet<'_>| (packet.kind, packet.stream, packet.sequence, packet.payload.to_vec());
+    wire.iter().find_map(|byte| reader.push(*byte).and_then(Result::ok).map(own))
+}
+
 /// Every body of the HTTP API: what is read is written so that it is read alike.
 pub fn api_json(bytes: &[u8]) {
     round_trip::<api::RegisterRequest>(bytes);
@@ -191,6 +244,7 @@ const DEVICE_MANIFEST: &[u8] = include_bytes!("../../core/tests/golden/manifest-
 const SHARE_LIST: &[u8] = include_bytes!("../../core/tests/golden/share-list-v1.bin");
 const SEALED: &[u8] = include_bytes!("../../core/tests/golden/sealed-message-v1.bin");
 const DIRECTORY: &[u8] = include_bytes!("../../core/tests/golden/directory-v1.edd");
+const DEVICE_LINK: &[u8] = include_bytes!("../../core/tests/golden/device-link-v1.bin");
 const API_BODIES: &[&[u8]] = &[
     include_bytes!("../fuzz/seeds/api_json/register.json"),
     include_bytes!("../fuzz/seeds/api_json/keys.json"),

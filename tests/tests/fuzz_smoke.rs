@@ -47,6 +47,7 @@ fn every_seed_is_taken_by_its_parser() {
     let shares =
         |bytes: &&&[u8]| sealing::SealedMessage::parse(bytes).is_ok() || sealing::ShareList::parse(bytes).is_ok();
     assert_eq!(seeds("sealed_shares").iter().filter(shares).count(), 2);
+    assert!(seeds("device_link").iter().all(|bytes| is_a_transfer(bytes)));
     let [register, keys, keys_answer, fetch, fetch_answer, key, node, problem] = seeds("api_json") else {
         panic!("one seed for each body")
     };
@@ -80,6 +81,14 @@ fn every_seed_of_the_programs_is_taken_by_its_parser() {
     assert!(seeds("private_part").iter().all(|bytes| PrivatePart::decode(bytes).is_ok()));
     let key = UidKey::new([7; 32]);
     assert!(seeds("image").iter().all(|bytes| separate(&mut std::io::Cursor::new(bytes), &key).is_ok()));
+}
+
+fn is_a_transfer(recording: &[u8]) -> bool {
+    use eds_core::link::{Event, Reader, Receiver};
+    let (mut reader, mut receiver) = (Reader::new(), Receiver::new());
+    let mut last =
+        |byte: &u8| matches!(receiver.take(&reader.push(*byte)?.ok()?), Ok((Event::Complete(_), _))).then_some(());
+    recording.iter().find_map(&mut last).is_some()
 }
 
 fn check(target: &Target, input: &[u8], seed: u64) {
