@@ -2,14 +2,17 @@
 //!
 //! The bytes are what the Merkle tree commits to, so there is exactly one encoding of an entry: fixed widths, little
 //! endian, each text after its length. A decoder refuses everything that an encoder would not have written. Format
-//! version 1 is in `docs/audit.md`, with a golden file in the tests.
+//! versions 1 and 2 are in `docs/audit.md`, with a golden file each in the tests: an entry without a detail is of version
+//! 1, one with a detail is of version 2.
 
 use std::{borrow::Cow, fmt, net::IpAddr};
 
 use eds_core::{Error, ids::KeyId};
 
-/// The format version this release writes.
+/// The format version of an entry without a detail.
 pub const VERSION: u8 = 1;
+/// The format version of an entry with a detail.
+pub const VERSION_WITH_DETAIL: u8 = 2;
 /// The most keys that one entry names: the most that one call can.
 pub const MAX_KEYS: usize = eds_core::api::MAX_BATCH;
 /// The longest operation name, in bytes.
@@ -22,6 +25,8 @@ pub const MAX_RULE: usize = 64;
 pub const MAX_DISPLAY: usize = 1_024;
 /// The longest proof in words, in bytes; a longer one is cut.
 pub const MAX_EVIDENCE: usize = 512;
+/// The longest detail, in bytes; a longer one is cut.
+pub const MAX_DETAIL: usize = 512;
 /// The longest encoded entry, in bytes.
 pub const MAX_BYTES: usize = 1
     + 8
@@ -38,7 +43,8 @@ pub const MAX_BYTES: usize = 1
     + 17
     + 33
     + 2
-    + 16 * MAX_KEYS;
+    + 16 * MAX_KEYS
+    + (2 + MAX_DETAIL);
 
 /// What was asked for, as a name of lower-case letters, digits, `.` and `-`, at most 32 bytes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -73,8 +79,22 @@ impl Operation {
     pub const START: Self = Self(Cow::Borrowed("node.start"));
     /// The server stopped.
     pub const STOP: Self = Self(Cow::Borrowed("node.stop"));
-    /// A key of the token was made, rotated or retired.
+    /// Officers made the keys of a node in its token.
     pub const TOKEN_CHANGE: Self = Self(Cow::Borrowed("token.change"));
+    /// Officers made another KEK the active one.
+    pub const KEK_ROTATE: Self = Self(Cow::Borrowed("kek.rotate"));
+    /// Officers had records of older KEKs wrapped anew.
+    pub const KEK_REWRAP: Self = Self(Cow::Borrowed("kek.rewrap"));
+    /// Officers retired a KEK.
+    pub const KEK_RETIRE: Self = Self(Cow::Borrowed("kek.retire"));
+    /// Officers removed a retired KEK from the token.
+    pub const KEK_DESTROY: Self = Self(Cow::Borrowed("kek.destroy"));
+    /// Officers wrote a backup of the database.
+    pub const STORE_BACKUP: Self = Self(Cow::Borrowed("store.backup"));
+    /// Officers made the database from a backup.
+    pub const STORE_RESTORE: Self = Self(Cow::Borrowed("store.restore"));
+    /// Officers made the audit log of a further process.
+    pub const AUDIT_CREATE: Self = Self(Cow::Borrowed("audit.create"));
     /// The node's metrics were read.
     pub const METRICS_READ: Self = Self(Cow::Borrowed("metrics.read"));
     /// A checkpoint or a proof was read.
@@ -83,6 +103,18 @@ impl Operation {
     pub const AUDIT_RECOVER: Self = Self(Cow::Borrowed("audit.recover"));
     /// A path or method that the API does not have.
     pub const UNKNOWN: Self = Self(Cow::Borrowed("unknown"));
+
+    /// What officers do at a node's own command line.
+    pub const OF_OFFICERS: [Self; 8] = [
+        Self::TOKEN_CHANGE,
+        Self::KEK_ROTATE,
+        Self::KEK_REWRAP,
+        Self::KEK_RETIRE,
+        Self::KEK_DESTROY,
+        Self::STORE_BACKUP,
+        Self::STORE_RESTORE,
+        Self::AUDIT_CREATE,
+    ];
 
     /// The operation with this name.
     ///
@@ -234,6 +266,26 @@ pub struct Decision {
     pub keys: Vec<KeyId>,
     /// SHA-256 of the access list as it is after a change.
     pub access_list: Option<[u8; 32]>,
+    /// What was done, in words, where the operation and the keys do not say it all: which KEK, how many records.
+    pub detail: String,
+}
+
+impl Decision {
+    /// An operation that was allowed by no rule and concerns no key, such as what the node does itself.
+    pub fn plain(time: u64, operation: Operation, who: Who) -> Self {
+        Self {
+            time,
+            request: RequestId([0; 16]),
+            operation,
+            outcome: Outcome::Allowed,
+            rule: String::new(),
+            who,
+            peer: None,
+            keys: Vec::new(),
+            access_list: None,
+            detail: String::new(),
+        }
+    }
 }
 
 /// A decision in its place in the log.
@@ -254,7 +306,7 @@ impl Entry {
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let mut input = Input(bytes);
         let [version] = input.array()?;
-        if version != VERSION {
+        if !matches!(version, VERSION | VERSION_WITH_DETAIL) {
             return Err(Error::UnknownVersion(version));
         }
         let sequence = u64::from_le_bytes(input.array()?);
@@ -289,10 +341,17 @@ impl Entry {
             return Err(Error::TooLong);
         }
         let keys = (0..count).map(|_| input.array().map(KeyId::from_bytes)).collect::<Result<_, _>>()?;
+        let detail = match version {
+            VERSION_WITH_DETAIL => input.text(MAX_DETAIL)?.to_owned(),
+            _ => String::new(),
+        };
         if !input.0.is_empty() {
             return Err(Error::TrailingBytes);
         }
-        let decision = Decision { time, request, operation, outcome, rule, who, peer, keys, access_list };
+        if version == VERSION_WITH_DETAIL && detail.is_empty() {
+            return Err(Error::Malformed);
+        }
+        let decision = Decision { time, request, operation, outcome, rule, who, peer, keys, access_list, detail };
         Ok(Self { sequence, decision })
     }
 }
@@ -308,7 +367,7 @@ impl Decision {
         if self.keys.len() > MAX_KEYS {
             return Err(Error::TooLong);
         }
-        out.push(VERSION);
+        out.push(if self.detail.is_empty() { VERSION } else { VERSION_WITH_DETAIL });
         out.extend_from_slice(&sequence.to_le_bytes());
         out.extend_from_slice(&self.time.to_le_bytes());
         out.extend_from_slice(&self.request.0);
@@ -339,6 +398,9 @@ impl Decision {
         out.extend_from_slice(&count.to_le_bytes());
         for key in &self.keys {
             out.extend_from_slice(key.as_bytes());
+        }
+        if !self.detail.is_empty() {
+            put_text(out, &self.detail, MAX_DETAIL);
         }
         Ok(())
     }

@@ -60,6 +60,7 @@ pub fn sample(number: u64) -> Decision {
         peer: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))),
         keys: vec![KeyId::from_bytes(u128::from(number).to_be_bytes())],
         access_list: None,
+        detail: String::new(),
     }
 }
 
@@ -78,8 +79,16 @@ impl Place {
         // In memory where there is such a place: these tests sync thousands of times.
         let memory = Path::new("/dev/shm");
         let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let directory = directory.expect("a directory");
-        let mut options = Options::new(directory.path().join("audit"), ORIGIN);
+        Self::in_directory(directory.expect("a directory"), "audit")
+    }
+
+    /// An empty log, in a directory of this name.
+    pub fn under(name: &str) -> Self {
+        Self::in_directory(tempfile::tempdir().expect("a directory"), name)
+    }
+
+    fn in_directory(directory: tempfile::TempDir, name: &str) -> Self {
+        let mut options = Options::new(directory.path().join(name), ORIGIN);
         options.verifier = Some(MemorySigner::new(1).verifier(ORIGIN));
         Log::create(&options).expect("made");
         Self { directory, options }

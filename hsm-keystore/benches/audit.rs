@@ -33,6 +33,7 @@ fn decision(number: u64, keys: usize) -> Decision {
         peer: Some([192, 0, 2, 7].into()),
         keys: vec![KeyId::from_bytes([9; 16]); keys],
         access_list: None,
+        detail: String::new(),
     }
 }
 

@@ -3,15 +3,21 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use eds_core::ids::NodeId;
+use eds_core::{directory, ids::NodeId};
 
 use crate::{
-    audit::log::{Log, Options},
+    audit::{
+        Operation,
+        console::{Console, ConsoleError},
+        log::{Log, Options},
+    },
     config::Config,
+    hex,
     hsm::{
-        HsmError, command,
+        Hsm, HsmError, command,
         memory::random,
         pkcs11::{self, Ceremony, Pkcs11Hsm},
         self_test::{make_canary, make_policy_canary},
@@ -87,6 +93,9 @@ pub enum CeremonyError {
     /// The file of wrapped key pairs.
     #[error(transparent)]
     Wrapped(#[from] WrappedError),
+    /// The audit log does not tell of it.
+    #[error(transparent)]
+    Unlogged(#[from] ConsoleError),
 }
 
 /// Makes the keys, the database, the audit log and the identity file of a node.
@@ -129,7 +138,9 @@ pub fn make_log(config: &Config) -> Result<String, CeremonyError> {
         return Err(CeremonyError::LogExists { directory: config.audit.path.clone() });
     }
     create_log(config, &identity.node)?;
-    Ok(config.audit.origin(&identity.node))
+    let origin = config.audit.origin(&identity.node);
+    Console::new(&config.audit, &identity, None).tell(Operation::AUDIT_CREATE, format_args!("log {origin}"))?;
+    Ok(origin)
 }
 
 fn create_log(config: &Config, node: &NodeId) -> Result<(), CeremonyError> {
@@ -139,16 +150,23 @@ fn create_log(config: &Config, node: &NodeId) -> Result<(), CeremonyError> {
 
 fn complete(config: &Config, node: NodeId, keys: &Ceremony, record: &Path) -> Result<Identity, CeremonyError> {
     keys.keep_wrapped(&config.hsm)?;
-    let hsm = Pkcs11Hsm::open(&config.hsm)?;
+    let hsm = Arc::new(Pkcs11Hsm::open(&config.hsm)?);
     let identity = Identity::new(node, keys.transport, keys.audit);
     let origin = Origin {
         node: identity.node,
-        canary: make_canary(&hsm, identity.node)?,
-        policy_canary: make_policy_canary(&hsm, identity.node)?.to_vec(),
+        canary: make_canary(hsm.as_ref(), identity.node)?,
+        policy_canary: make_policy_canary(hsm.as_ref(), identity.node)?.to_vec(),
     };
     store::create(&config.store, &origin)?;
     // The identity file comes last: where it is, there is a whole node.
     let rest = create_log(config, &identity.node)
+        .and_then(|()| {
+            let fingerprint = |key| hex::encode(&directory::key_fingerprint(key));
+            let (transport, audit) = (fingerprint(&identity.transport_key), fingerprint(&identity.audit_key));
+            let made = format!("made KEK {}, transport key {transport}, audit key {audit}", hsm.kek());
+            let console = Console::new(&config.audit, &identity, Some(Arc::<Pkcs11Hsm>::clone(&hsm)));
+            Ok(console.tell(Operation::TOKEN_CHANGE, made)?)
+        })
         .and_then(|()| {
             let now = SystemClock.now_milliseconds();
             command::write_record(record, &config.hsm, keys, &identity, now)

@@ -21,6 +21,7 @@ use eds_keystore::{
     audit::{
         Operation,
         command::{Evidence, Export, export_log, verify_log},
+        console::listener::Listener,
         export::sender::Close,
     },
     authn::{Authenticator, setup},
@@ -480,6 +481,8 @@ fn serve(config: &Config) -> Result<(), Failure> {
             print(&format!("metrics at http://{}/metrics\n", metrics.address()))?;
             tokio::spawn(metrics.run());
         }
+        let listener = Listener::bind(&config.audit.path, Arc::clone(&node.audit));
+        let officers = tokio::spawn(listener.map_err(|error| format!("audit.path: no socket: {error}"))?.run());
         let following = tokio::spawn(Arc::clone(&node).follow_kek());
         let signing = tokio::spawn(Arc::clone(&node).sign_checkpoints(every));
         let lost = tokio::sync::OnceCell::new();
@@ -494,6 +497,8 @@ fn serve(config: &Config) -> Result<(), Failure> {
         server.run(over).await;
         signing.abort();
         following.abort();
+        officers.abort();
+        let _ = officers.await;
         node.log_life(Operation::STOP).await.map_err(told)?;
         if let Some(reason) = lost.into_inner() {
             return Err(Failure { status: TOKEN_LOST, reason: format!("the token is lost: {reason}") });

@@ -15,7 +15,7 @@ use eds_core::{
 };
 
 use crate::{
-    audit::{AppendError, Decision, Log, Operation, Outcome, RequestId, Who, signer},
+    audit::{AppendError, Decision, Log, Operation, Who, signer},
     hsm::{Hsm, RecordContext, measured::Measured, record::Purpose, self_test::described},
     metrics::Metrics,
     node::{access::AccessGuard, kek::Wrapping},
@@ -106,17 +106,7 @@ impl Node {
     /// # Errors
     /// [`AppendError`]: do not serve then.
     pub async fn log_life(&self, operation: Operation) -> Result<(), AppendError> {
-        let decision = Decision {
-            time: self.clock.now_milliseconds(),
-            request: RequestId([0; 16]),
-            operation,
-            outcome: Outcome::Allowed,
-            rule: String::new(),
-            who: Who::node(),
-            peer: None,
-            keys: Vec::new(),
-            access_list: None,
-        };
+        let decision = Decision::plain(self.clock.now_milliseconds(), operation, Who::node());
         self.audit.append(vec![decision]).await.map(drop)
     }
 

@@ -4,10 +4,15 @@
 //! that is this node's: its identity file and the canaries of its token must fit. What changed since the backup is lost
 //! with the old database, revocations and deletions too: whoever restores must compare with the other nodes.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use crate::{
+    audit::{
+        Operation,
+        console::{Act, Console, ConsoleError},
+    },
     config::Config,
+    hex,
     hsm::{
         HsmError, TokenKeyId,
         pkcs11::Pkcs11Hsm,
@@ -21,10 +26,10 @@ use crate::{
     },
 };
 
-/// A backup that was not restored; nothing was changed.
+/// A backup that was not made or not restored; nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RestoreError {
+pub enum RecoveryError {
     /// There is a database already.
     #[error(
         "the database {database} exists already, and nothing was changed\nhint: a restore replaces nothing; when this \
@@ -68,28 +73,45 @@ pub enum RestoreError {
     /// The token.
     #[error(transparent)]
     Hsm(#[from] HsmError),
+    /// The audit log does not tell of it.
+    #[error(transparent)]
+    Unlogged(#[from] ConsoleError),
 }
 
 /// Writes a backup of the node's database to a new file, while the node may serve.
 ///
 /// # Errors
-/// [`StoreError`]; there is no new file then.
-pub fn back_up(config: &Config, to: &Path) -> Result<Contents, StoreError> {
-    backup::back_up(&config.store, to)
+/// [`RecoveryError`]; there is no new file then, unless only the audit log does not know of it.
+pub fn back_up(config: &Config, to: &Path) -> Result<Contents, RecoveryError> {
+    let console = Console::new(&config.audit, &Identity::load(&config.identity)?, None);
+    let act = console.begin(Operation::STORE_BACKUP, format_args!("to {}", to.display()))?;
+    logged(act, backup::back_up(&config.store, to))
+}
+
+/// What came of an act is in the audit log before it is told.
+fn logged(act: Act<'_>, outcome: Result<Contents, StoreError>) -> Result<Contents, RecoveryError> {
+    match &outcome {
+        Ok(Contents { keys, registrations, digest, .. }) => {
+            let digest = hex::encode(digest);
+            act.done(format_args!("{keys} keys in {registrations} registrations, SHA-256 {digest}"))?;
+        }
+        Err(error) => act.failed(error)?,
+    }
+    Ok(outcome?)
 }
 
 /// Makes the node's database from a backup.
 ///
 /// # Errors
-/// [`RestoreError`]; nothing was changed then.
-pub fn restore(config: &Config, from: &Path) -> Result<Contents, RestoreError> {
+/// [`RecoveryError`]; nothing was changed then.
+pub fn restore(config: &Config, from: &Path) -> Result<Contents, RecoveryError> {
     if store::exists(&config.store)? {
-        return Err(RestoreError::Exists { database: config.store.to_string() });
+        return Err(RecoveryError::Exists { database: config.store.to_string() });
     }
     let contents = backup::look(from)?;
     let identity = Identity::load(&config.identity)?;
     if contents.origin.node != identity.node {
-        return Err(RestoreError::OtherNode {
+        return Err(RecoveryError::OtherNode {
             backup: from.display().to_string(),
             found: contents.origin.node.to_string(),
             identity: config.identity.display().to_string(),
@@ -103,9 +125,11 @@ pub fn restore(config: &Config, from: &Path) -> Result<Contents, RestoreError> {
     checks.push(opens_older(&hsm, origin.node, &contents.keks));
     for check in checks {
         if let Err(reason) = check.outcome {
-            return Err(RestoreError::OtherToken { backup: from.display().to_string(), check: check.what, reason });
+            return Err(RecoveryError::OtherToken { backup: from.display().to_string(), check: check.what, reason });
         }
     }
-    backup::restore(from, &config.store)?;
-    Ok(contents)
+    let console = Console::new(&config.audit, &identity, Some(Arc::new(hsm)));
+    let digest = hex::encode(&contents.digest);
+    let act = console.begin(Operation::STORE_RESTORE, format_args!("from {}, SHA-256 {digest}", from.display()))?;
+    logged(act, backup::restore(from, &config.store).map(|()| contents))
 }

@@ -19,6 +19,7 @@ pub use self::{
     rewrap::{Progress, Rewrapped, rewrap},
 };
 use crate::{
+    audit::console::{Act, Console, ConsoleError},
     config::Config,
     hsm::{
         HsmError, TokenKeyId,
@@ -128,6 +129,24 @@ pub enum RotationError {
     /// The identity file.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The audit log does not tell of it.
+    #[error(transparent)]
+    Unlogged(#[from] ConsoleError),
+}
+
+impl RotationError {
+    /// Whether nothing was done because nothing may be done, rather than because something failed.
+    fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::NoId(_)
+                | Self::Missing { .. }
+                | Self::Active { .. }
+                | Self::Named { .. }
+                | Self::NamedByKeys { .. }
+                | Self::TooEarly { .. }
+        )
+    }
 }
 
 /// What officers work with, beside a server or without: token, database and identity of a node, which belong together.
@@ -162,6 +181,25 @@ impl Office {
     fn node(&self) -> NodeId {
         self.identity.node
     }
+
+    /// The audit log that tells what is done here.
+    fn console(&self, config: &Config) -> Console {
+        Console::new(&config.audit, &self.identity, Some(Arc::<Pkcs11Hsm>::clone(&self.hsm)))
+    }
+}
+
+/// What came of an act is in the audit log before it is told.
+fn logged<T>(
+    act: Act<'_>,
+    outcome: Result<T, RotationError>,
+    done: impl FnOnce(&T) -> String,
+) -> Result<T, RotationError> {
+    match &outcome {
+        Ok(value) => act.done(done(value))?,
+        Err(error) if error.is_refusal() => act.refused(error)?,
+        Err(error) => act.failed(error)?,
+    }
+    outcome
 }
 
 fn now() -> u64 {

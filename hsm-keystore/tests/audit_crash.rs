@@ -47,6 +47,7 @@ fn decision(round: u64, thread: u64, number: u64) -> Decision {
         peer: Some(IpAddr::from([127, 0, 0, 1])),
         keys: vec![KeyId::from_bytes(key)],
         access_list: None,
+        detail: String::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use rusqlite::{Connection, types::ValueRef};
 
 use crate::{Outcome, give_up, trouble::During as _};
 
-/// Every file below a folder, in order of name.
+/// Every file below a folder, in order of name; sockets are none.
 ///
 /// # Errors
 /// When a folder cannot be read.
@@ -19,7 +19,11 @@ pub fn below(folder: &Path) -> Outcome<Vec<PathBuf>> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).during(folder.display())? {
             let path = entry?.path();
-            if path.is_dir() { folders.push(path) } else { found.push(path) }
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.is_file() {
+                found.push(path);
+            }
         }
     }
     found.sort();

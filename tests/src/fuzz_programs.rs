@@ -29,7 +29,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "certificate", run: certificate, seeds: &[PROXY, PERSON] },
     Target { name: "revocation_list", run: revocation_list, seeds: &[REVOCATION_LIST] },
     Target { name: "token", run: token, seeds: &[TOKEN] },
-    Target { name: "audit_entry", run: audit_entry, seeds: &[AUDIT_ENTRY] },
+    Target { name: "audit_entry", run: audit_entry, seeds: &[AUDIT_ENTRY, AUDIT_ENTRY_2] },
     Target { name: "audit_note", run: audit_note, seeds: &[AUDIT_NOTE] },
     Target { name: "audit_segment", run: audit_segment, seeds: &[AUDIT_ENTRY] },
     Target { name: "private_part", run: private_part, seeds: &[PRIVATE_WHOLE, PRIVATE_AROUND] },
@@ -124,6 +124,7 @@ const PERSON: &[u8] = include_bytes!("../fuzz/seeds/certificate/person.der");
 const REVOCATION_LIST: &[u8] = include_bytes!("../fuzz/seeds/revocation_list/list.crl");
 const TOKEN: &[u8] = include_bytes!("../fuzz/seeds/token/token.jwt");
 const AUDIT_ENTRY: &[u8] = include_bytes!("../../audit/tests/data/audit-entry-v1.bin");
+const AUDIT_ENTRY_2: &[u8] = include_bytes!("../../audit/tests/data/audit-entry-v2.bin");
 const AUDIT_NOTE: &[u8] = include_bytes!("../fuzz/seeds/audit_note/checkpoint.txt");
 const PRIVATE_WHOLE: &[u8] = include_bytes!("../../host-cli/tests/golden/private-part-v1-whole.bin");
 const PRIVATE_AROUND: &[u8] = include_bytes!("../../host-cli/tests/golden/private-part-v1-around.bin");

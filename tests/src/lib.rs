@@ -4,6 +4,7 @@
 //! what they would see: exit code, words, files. Nothing is simulated but the slowness of a network ([`relay`]).
 //! The binaries under test are those beside the running test: `scripts/test` builds them first.
 
+pub mod acts;
 pub mod binaries;
 pub mod cluster;
 pub mod crowd;

@@ -10,7 +10,10 @@ fn copy(from: &Path, to: &Path) -> Outcome {
     fs::create_dir_all(to)?;
     for file in fs::read_dir(from)? {
         let file = file?;
-        fs::copy(file.path(), to.join(file.file_name()))?;
+        // The socket of a server is no part of a log.
+        if file.path().is_file() {
+            fs::copy(file.path(), to.join(file.file_name()))?;
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::{
 
 use eds_core::ids::KeyId;
 use eds_tests::{
-    Outcome, Trouble,
+    Outcome, Trouble, acts,
     cluster::{Cluster, Plan},
     files,
     node::Node,
@@ -58,13 +58,19 @@ fn a_node_that_lost_its_database_serves_again_from_a_backup_made_under_load() ->
     let there = during.iter().map(|(want, _)| held(&backup, want.key)).collect::<Outcome<Vec<_>>>()?;
     assert!(there.is_sorted_by(|earlier, later| earlier >= later), "{there:?}");
 
+    let (begun, told) = acts::last_done(node, "store.backup")?;
+    assert!(begun == format!("to {}", backup.display()) && told.contains("keys in"), "{begun} {told}");
+    let digest = told.rsplit(' ').next().unwrap_or_default().to_owned();
     node.command("backup", ["--to".as_ref(), backup.as_os_str()])?.refused(1, &["exists already"])?;
+    assert!(acts::last_refused(node, "store.backup")?.contains("exists already"));
     node.kill()?;
     node.command("restore", ["--from".as_ref(), backup.as_os_str()])?.refused(1, &["exists already", "hint:"])?;
     lose_the_database(node)?;
     assert!(node.start_refused()?.contains("does not exist"));
     let run = node.command("restore", ["--from".as_ref(), backup.as_os_str()])?.success()?;
     assert!(run.stderr.contains("revoked since"), "{}", run.stderr);
+    let (begun, told) = acts::last_done(node, "store.restore")?;
+    assert!(begun.contains(&digest) && told.contains(&digest) && digest.len() == 64, "{begun} {told}");
     node.start()?;
     let client = nodes(&alice)?;
     for (want, secret) in before.iter().chain(during.iter().zip(there).filter(|(_, there)| *there).map(|(one, _)| one))

@@ -3,7 +3,7 @@
 use std::fs;
 
 use eds_tests::{
-    Outcome,
+    Outcome, acts,
     cluster::{Cluster, Plan},
     node::Node,
     ports,
@@ -52,6 +52,7 @@ fn keks_are_rotated_while_the_nodes_serve() -> Outcome {
         assert_eq!(told(node)?, are(&[("active", 1)]));
         let (first, ..) = node.keks()?.remove(0);
         node.command_of(&["hsm", "retire", &first])?.refused(1, &["is active", "hsm rotate"])?;
+        assert!(acts::last_refused(node, "kek.retire")?.contains("is active"));
         node.command_of(&["hsm", "retire", "00"])?.refused(1, &["is not the id of a KEK"])?;
         node.command_of(&["hsm", "retire", &"0".repeat(32)])?.refused(1, &["there is no KEK"])?;
         let said = node.command_of(&["hsm", "rotate"])?.success()?.text();
@@ -63,6 +64,9 @@ fn keks_are_rotated_while_the_nodes_serve() -> Outcome {
             assert!(record.contains(told), "{told}: {record}");
         }
         assert_eq!(told(node)?, are(&[("read-only", 1), ("active", 0)]));
+        let (begun, done) = acts::last_done(node, "kek.rotate")?;
+        assert_eq!(begun, format!("KEK {first} is active"));
+        assert_eq!(done, format!("KEK {active} wraps new shares; KEK {first} is read-only"));
     }
 
     // The servers were not told: they learn it with the next registration.
@@ -71,12 +75,19 @@ fn keks_are_rotated_while_the_nodes_serve() -> Outcome {
     for node in cluster.nodes() {
         assert_eq!(told(node)?, are(&[("read-only", 1), ("active", 1)]));
         let (first, ..) = node.keks()?.remove(0);
+        let (active, ..) = node.keks()?.remove(1);
         node.command_of(&["hsm", "retire", &first])?.refused(1, &["named by 1 records", "hsm rewrap"])?;
+        assert!(acts::last_refused(node, "kek.retire")?.contains("named by 1 records"));
         let said = node.command_of(&["hsm", "rewrap", "--batch", "1"])?.success()?;
         assert!(said.text().contains("1 records wrapped anew") && said.stderr.contains("1 of 1"), "{said:?}");
         assert_eq!(told(node)?, are(&[("read-only", 0), ("active", 2)]));
+        let (begun, done) = acts::last_done(node, "kek.rewrap")?;
+        assert_eq!(begun, format!("1 records to KEK {active}"));
+        assert_eq!(done, format!("1 records and 0 key pairs wrapped by KEK {active}; 0 do not open"));
         node.command_of(&["hsm", "retire", &first])?.success()?;
+        assert_eq!(acts::last_done(node, "kek.retire")?.1, format!("KEK {first} is retired"));
         node.command_of(&["hsm", "retire", &first, "--destroy"])?.refused(1, &["retired", "minutes"])?;
+        assert!(acts::last_refused(node, "kek.destroy")?.contains("stays in the token for now"));
     }
     assert_reads(&alice, &["before", "during"])?;
 
@@ -86,6 +97,8 @@ fn keks_are_rotated_while_the_nodes_serve() -> Outcome {
     rusqlite::Connection::open(node.database())?.execute("UPDATE keks SET since = since - 600 WHERE state = 2", [])?;
     let said = node.command_of(&["hsm", "retire", &first, "--destroy"])?.success()?.text();
     assert!(said.contains("removed from the token"), "{said}");
+    assert_eq!(acts::last_done(node, "kek.destroy")?.1, format!("KEK {first} is retired and removed from the token"));
+    node.command_of(&["audit", "verify"])?.success()?;
     let status = node.command_of(&["hsm", "status"])?.success()?.text();
     assert!(status.contains(&format!("KEK {first}: retired, not in the token")), "{status}");
     assert_reads(&alice, &["before", "during"])?;
@@ -95,6 +108,53 @@ fn keks_are_rotated_while_the_nodes_serve() -> Outcome {
         assert!(!checked.contains("FAIL"), "{checked}");
     }
     assert_reads(&alice, &["before", "during"])?;
+    Ok(())
+}
+
+#[test]
+fn officers_change_nothing_that_the_audit_log_cannot_tell_of() -> Outcome {
+    let mut cluster = Cluster::make(Plan { nodes: 1, floor: 1, relayed: &[] })?;
+    let node = cluster.node(1)?;
+    let made = acts::of(node)?;
+    assert!(made.len() == 1 && made[0].operation == "token.change", "{made:?}");
+    let (first, ..) = node.keks()?.remove(0);
+    assert!(made[0].detail.contains(&first) && made[0].detail.contains("transport key"), "{made:?}");
+
+    // Without a server the command writes the log itself, and signs it.
+    node.command_of(&["hsm", "rotate"])?.success()?;
+    assert_eq!(acts::last_done(node, "kek.rotate")?.0, format!("KEK {first} is active"));
+    let said = node.command_of(&["audit", "verify"])?.success()?.text();
+    assert!(said.contains("3 entries") && said.contains("not yet covered by one: 0"), "{said}");
+
+    let keks = node.keks()?;
+    let (log, away) = (node.folder().join("audit"), node.folder().join("audit-away"));
+    fs::rename(&log, &away)?;
+    let (active, backup) = (keks[1].0.clone(), node.folder().join("backup.db"));
+    let backup = backup.to_str().unwrap_or_default();
+    for words in [
+        &["hsm", "rotate"][..],
+        &["hsm", "rewrap"],
+        &["hsm", "retire", &first],
+        &["hsm", "retire", &active, "--destroy"],
+        &["backup", "--to", backup],
+    ] {
+        node.command_of(words)?.refused(1, &["there is no audit log"])?;
+        assert_eq!(node.keks()?, keks, "{words:?}");
+    }
+    assert!(!fs::exists(backup)?);
+    let status = node.command_of(&["hsm", "status"])?.success()?.text();
+    assert!(!status.contains("unknown to the database"), "a KEK was made: {status}");
+    fs::rename(&away, &log)?;
+    assert_eq!(acts::of(node)?.len(), 3);
+
+    // A server that starts meanwhile takes them.
+    node.start()?;
+    node.command_of(&["hsm", "rewrap"])?.success()?;
+    assert_eq!(acts::last_done(node, "kek.rewrap")?.0, format!("0 records to KEK {active}"));
+    assert!(log.join("console").exists());
+    node.stop()?;
+    assert!(!log.join("console").exists());
+    node.command_of(&["audit", "verify"])?.success()?;
     Ok(())
 }
 

@@ -23,6 +23,25 @@ fn the_golden_entry_reads_and_writes_as_ever() {
 }
 
 #[test]
+fn the_golden_entry_with_a_detail_reads_and_writes_as_ever() {
+    let golden = include_bytes!("../../tests/data/audit-entry-v2.bin");
+    let decision = with_detail();
+    assert_eq!(encoded(&decision, 42), golden);
+    assert_eq!(Entry::decode(golden), Ok(Entry { sequence: 42, decision }));
+}
+
+fn with_detail() -> Decision {
+    let who = Who {
+        proof: Proof::Console,
+        display: "uid 1001".to_owned(),
+        subject: None,
+        evidence: "login uid 1002".to_owned(),
+    };
+    let detail = "KEK 11 wraps new shares; KEK 22 is read-only".to_owned();
+    Decision { request: RequestId([8; 16]), detail, ..Decision::plain(1_764_000_000_042, Operation::KEK_ROTATE, who) }
+}
+
+#[test]
 fn unknown_versions_and_every_truncation_are_refused() {
     let bytes = encoded(&sample(5), 5);
     for end in 0..bytes.len() {
@@ -32,8 +51,26 @@ fn unknown_versions_and_every_truncation_are_refused() {
     longer.push(0);
     assert_eq!(Entry::decode(&longer), Err(Error::TrailingBytes));
     let mut newer = bytes;
-    newer[0] = 2;
-    assert_eq!(Entry::decode(&newer), Err(Error::UnknownVersion(2)));
+    newer[0] = 3;
+    assert_eq!(Entry::decode(&newer), Err(Error::UnknownVersion(3)));
+    let with = encoded(&with_detail(), 5);
+    for end in 0..with.len() {
+        assert_eq!(Entry::decode(&with[..end]), Err(Error::Truncated), "cut at {end}");
+    }
+}
+
+#[test]
+fn an_entry_has_one_encoding_with_and_without_a_detail() {
+    // Version 2 without a detail, and version 1 with one, are written by nobody.
+    let mut empty = encoded(&sample(5), 5);
+    empty[0] = 2;
+    empty.extend_from_slice(&[0, 0]);
+    assert_eq!(Entry::decode(&empty), Err(Error::Malformed));
+    let mut older = encoded(&with_detail(), 5);
+    older[0] = 1;
+    assert_eq!(Entry::decode(&older), Err(Error::TrailingBytes));
+    let long = Decision { detail: "x".repeat(2 * MAX_DETAIL), ..with_detail() };
+    assert_eq!(Entry::decode(&encoded(&long, 1)).expect("an entry").decision.detail.len(), MAX_DETAIL);
 }
 
 #[test]
@@ -51,6 +88,8 @@ fn a_full_batch_fits_and_one_key_more_does_not() {
     let mut decision = sample(0);
     decision.keys = vec![KeyId::from_bytes([9; 16]); MAX_KEYS];
     decision.who.display = "d".repeat(MAX_DISPLAY);
+    decision.who.evidence = "e".repeat(MAX_EVIDENCE);
+    decision.detail = "f".repeat(MAX_DETAIL);
     assert!(encoded(&decision, 1).len() <= MAX_BYTES);
     decision.keys.push(KeyId::from_bytes([9; 16]));
     let mut out = vec![1, 2, 3];
@@ -82,8 +121,9 @@ fn decisions() -> impl Strategy<Value = Decision> {
             Who { proof: Proof::CODES[proof].1, display, subject, evidence }
         });
     let keys = proptest::collection::vec(any::<[u8; 16]>().prop_map(KeyId::from_bytes), 0..5);
-    (any::<(u64, [u8; 16])>(), "[a-z.-]{1,32}", outcome, "[a-z:0-9]{0,64}", who, peer, keys, any::<Option<[u8; 32]>>())
-        .prop_map(|((time, request), operation, outcome, rule, who, peer, keys, access_list)| Decision {
+    let list = any::<Option<[u8; 32]>>();
+    (any::<(u64, [u8; 16])>(), "[a-z.-]{1,32}", outcome, "[a-z:0-9]{0,64}", who, peer, keys, list, "[a-z ]{0,9}")
+        .prop_map(|((time, request), operation, outcome, rule, who, peer, keys, access_list, detail)| Decision {
             time,
             request: RequestId(request),
             operation: Operation::new(&operation).expect("a plain name"),
@@ -93,6 +133,7 @@ fn decisions() -> impl Strategy<Value = Decision> {
             peer,
             keys,
             access_list,
+            detail,
         })
 }
 

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     checkpoint::{Checkpoint, NoteError},
-    entry::{Decision, Operation, Outcome, RequestId, Who},
+    entry::{Decision, Operation, Outcome, Who},
     tree::{Frontier, Hash},
 };
 
@@ -128,17 +128,8 @@ impl Recovery {
         let digest: Hash = Sha256::digest(&self.contents).into();
         let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let reason = format!("set aside {} bytes of an unfinished write, SHA-256 {digest}", self.contents.len());
-        Decision {
-            time: now,
-            request: RequestId([0; 16]),
-            operation: Operation::AUDIT_RECOVER,
-            outcome: Outcome::Failed(reason),
-            rule: String::new(),
-            who: Who::node(),
-            peer: None,
-            keys: Vec::new(),
-            access_list: None,
-        }
+        let outcome = Outcome::Failed(reason);
+        Decision { outcome, ..Decision::plain(now, Operation::AUDIT_RECOVER, Who::node()) }
     }
 
     /// The log tells of it now.

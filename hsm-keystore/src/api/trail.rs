@@ -179,6 +179,7 @@ impl Inner {
             peer: self.peer,
             keys,
             access_list: note.access_list,
+            detail: String::new(),
         }
     }
 }

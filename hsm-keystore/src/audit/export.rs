@@ -122,6 +122,9 @@ impl Event {
             let kind = if decision.who.proof == Proof::Nothing { NODE_AUTHENTICATION } else { RESTRICTED_FUNCTION };
             return Self::new(SECURITY_ALERT, Some(kind), "E", "6");
         }
+        if Operation::OF_OFFICERS.contains(operation) {
+            return Self::new(SECURITY_ALERT, Some(SECURITY_CONFIGURATION), "E", "3");
+        }
         let known = [
             (Operation::FETCH, Self::new(INSTANCES_ACCESSED, None, "R", "11")),
             (Operation::REGISTER, Self::new(INSTANCES_ACCESSED, None, "C", "1")),
@@ -129,7 +132,6 @@ impl Event {
             (Operation::WITHDRAW, Self::new(INSTANCES_ACCESSED, None, "D", "15")),
             (Operation::UNREGISTER, Self::new(INSTANCES_ACCESSED, None, "D", "15")),
             (Operation::ACL_CHANGE, Self::new(SECURITY_ALERT, Some(OBJECT_SECURITY), "E", "3")),
-            (Operation::TOKEN_CHANGE, Self::new(SECURITY_ALERT, Some(SECURITY_CONFIGURATION), "E", "3")),
             (Operation::AUDIT_RECOVER, Self::new(SECURITY_ALERT, Some(AUDIT_RECORDING_STARTED), "E", "3")),
             (Operation::AUDIT_READ, Self::new(AUDIT_LOG_USED, None, "R", "6")),
             (Operation::START, Self::new(APPLICATION_ACTIVITY, Some(APPLICATION_START), "E", "6")),
@@ -238,6 +240,9 @@ fn request(xml: &mut Xml, record: &Record, event: &Event, (part, parts): (usize,
     }
     if let Some(list) = &decision.access_list {
         detail("access-list", list);
+    }
+    if !decision.detail.is_empty() {
+        detail("detail", decision.detail.as_bytes());
     }
     xml.close("ParticipantObjectIdentification");
 }

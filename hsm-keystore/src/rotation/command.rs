@@ -2,9 +2,9 @@
 
 use std::{collections::HashSet, fmt::Write as _, path::PathBuf};
 
-use super::{Office, RotationError, now};
+use super::{Office, RotationError, logged, now};
 use crate::{
-    audit::export::time::rfc3339,
+    audit::{Operation, export::time::rfc3339},
     config::Config,
     hex,
     hsm::{
@@ -35,9 +35,16 @@ pub fn active_kek(config: &Config) -> Option<TokenKeyId> {
 /// [`RotationError`]; the KEK stays the one it was, and what was made in the token is taken back.
 pub fn rotate(config: &Config) -> Result<String, RotationError> {
     let office = Office::open(config)?;
+    let console = office.console(config);
+    let act = console.begin(Operation::KEK_ROTATE, format_args!("KEK {} is active", office.hsm.kek()))?;
+    logged(act, make_active(config, &office), |(made, _)| made.clone()).map(|(made, rest)| format!("{made}\n{rest}"))
+}
+
+/// Returns what was made, in a line for the audit log, and the rest.
+fn make_active(config: &Config, office: &Office) -> Result<(String, String), RotationError> {
     let before = office.hsm.kek();
     let (kek, keys) = office.hsm.make_kek()?;
-    let begun = begin(config, &office, kek, before, &keys);
+    let begun = begin(config, office, kek, before, &keys);
     if begun.is_err() && store::active_kek(office.store.as_ref()) == Some(*before.as_bytes()) {
         let taken_back = office.hsm.adopt(before).and_then(|()| office.hsm.destroy_kek(kek));
         if let Err(error) = taken_back {
@@ -46,11 +53,11 @@ pub fn rotate(config: &Config) -> Result<String, RotationError> {
         let _ = std::fs::remove_file(record_file(config, kek));
     }
     let record = begun?;
-    let mut text = format!("KEK {kek} wraps new shares; KEK {before} is read-only\n");
+    let mut text = String::new();
     keys.iter().for_each(|key| text.push_str(&command::told(key)));
     let _ = writeln!(text, "ceremony record: {}", record.display());
     text.push_str("next: `eds-keystored hsm rewrap`, then `eds-keystored hsm retire` with the old id\n");
-    Ok(text)
+    Ok((format!("KEK {kek} wraps new shares; KEK {before} is read-only"), text))
 }
 
 fn begin(
@@ -97,6 +104,21 @@ pub fn retire(config: &Config, id: &str, destroy: bool) -> Result<String, Rotati
     let bytes = hex::decode_array::<16>(id).ok_or_else(|| RotationError::NoId(id.to_owned()))?;
     let kek = TokenKeyId::from_bytes(bytes);
     let office = Office::open(config)?;
+    let console = office.console(config);
+    let operation = if destroy { Operation::KEK_DESTROY } else { Operation::KEK_RETIRE };
+    let act = console.begin(operation, format_args!("KEK {kek}"))?;
+    let (done, next) = logged(act, retire_one(config, &office, kek, destroy), |(done, _)| done.clone())?;
+    Ok(format!("{done}{next}\n"))
+}
+
+/// Returns what was done, in a line for the audit log, and the rest.
+fn retire_one(
+    config: &Config,
+    office: &Office,
+    kek: TokenKeyId,
+    destroy: bool,
+) -> Result<(String, String), RotationError> {
+    let bytes = *kek.as_bytes();
     let wraps_keys = |keys: WrappedKeys| keys.keys().iter().any(|key| key.wrapped_by().is_none_or(|(_, by)| by == kek));
     if let Some(file) = config.hsm.weaker_wrapped_keys.as_ref().filter(|file| file.exists())
         && wraps_keys(WrappedKeys::load(file)?)
@@ -113,10 +135,11 @@ pub fn retire(config: &Config, id: &str, destroy: bool) -> Result<String, Rotati
         KekChanged::Missing => return Err(RotationError::Missing { kek }),
     }
     if !destroy {
-        return Ok(format!(
-            "KEK {kek} is retired. Its key is still in the token: backups of the database from before the re-wrapping need \
-             it.\nnext: make a backup; when no older one is needed any more, `eds-keystored hsm retire {kek} --destroy`\n"
-        ));
+        let next = format!(
+            ". Its key is still in the token: backups of the database from before the re-wrapping need it.\nnext: make a \
+             backup; when no older one is needed any more, `eds-keystored hsm retire {kek} --destroy`"
+        );
+        return Ok((format!("KEK {kek} is retired"), next));
     }
     if let Some(known) = office.store.keks()?.iter().find(|known| known.id == bytes) {
         let left = (known.since + REST).saturating_sub(now());
@@ -125,10 +148,11 @@ pub fn retire(config: &Config, id: &str, destroy: bool) -> Result<String, Rotati
         }
     }
     if !in_token {
-        return Ok(format!("KEK {kek} is retired, and not in the token\n"));
+        return Ok((format!("KEK {kek} is retired, and not in the token"), String::new()));
     }
     office.hsm.destroy_kek(kek)?;
-    Ok(format!("KEK {kek} is retired and removed from the token: what it wrapped, in old backups too, is gone\n"))
+    let rest = ": what it wrapped, in old backups too, is gone".to_owned();
+    Ok((format!("KEK {kek} is retired and removed from the token"), rest))
 }
 
 /// The token, its suite, and its keys; every KEK with its state, its uses and the records that name it.

@@ -7,8 +7,9 @@ use std::{num::NonZeroUsize, path::Path, sync::Arc};
 
 use eds_core::ids::{KeyId, NodeId, ShareIndex};
 
-use super::{RotationError, now};
+use super::{RotationError, logged, now};
 use crate::{
+    audit::Operation,
     hsm::{Hsm, ToUnwrap, ToWrap, TokenKeyId, wrapped::WrappedKeys},
     node::{kek::Wrapping, record_context},
     store::{Changed, Kek, KekId, KekState, Replacement, ShareStore, kek_of},
@@ -31,6 +32,8 @@ pub struct Progress {
 pub struct Rewrapped {
     /// Records that were wrapped anew.
     pub done: u64,
+    /// Key pairs beside the token that were wrapped anew.
+    pub key_pairs: usize,
     /// Keys whose records do not open: they stay as they are, and keep their KEK from retiring.
     pub unreadable: Vec<KeyId>,
 }
@@ -63,6 +66,7 @@ pub fn rewrap(
 ) -> Result<Rewrapped, RotationError> {
     let office = super::Office::open(config)?;
     let number = crate::node::startup::number(config, &office.identity).map_err(RotationError::Directory)?;
+    let console = office.console(config);
     let wrapping = Wrapping::new(Arc::<crate::hsm::pkcs11::Pkcs11Hsm>::clone(&office.hsm), Arc::clone(&office.store));
     let work = Work {
         node: office.node(),
@@ -71,11 +75,23 @@ pub fn rewrap(
         store: office.store.as_ref(),
         wrapping: &wrapping,
     };
-    let done = work.run(batch, progress)?;
-    if let Some(file) = config.hsm.weaker_wrapped_keys.as_deref().filter(|file| file.exists()) {
-        work.wrap_keys_anew(file)?;
-    }
-    Ok(done)
+    let active = office.hsm.kek();
+    let mut act = console.begin(Operation::KEK_REWRAP, format_args!("{} records to KEK {active}", work.count()?))?;
+    let outcome = work.run(batch, &mut |far| {
+        act.came_to(format_args!("{} records wrapped anew", far.done));
+        progress(far);
+    });
+    let outcome = outcome.and_then(|mut done| {
+        if let Some(file) = config.hsm.weaker_wrapped_keys.as_deref().filter(|file| file.exists()) {
+            done.key_pairs = work.wrap_keys_anew(file)?;
+        }
+        Ok(done)
+    });
+    logged(act, outcome, |done| {
+        let Rewrapped { done, key_pairs, unreadable } = done;
+        let kek = office.hsm.kek();
+        format!("{done} records and {key_pairs} key pairs wrapped by KEK {kek}; {} do not open", unreadable.len())
+    })
 }
 
 impl Work<'_> {
@@ -85,7 +101,7 @@ impl Work<'_> {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Rewrapped, RotationError> {
         let mut all = Rewrapped::default();
-        let left = self.older()?.iter().map(|kek| self.store.count_wrapped_by(&kek.id)).sum::<Result<u64, _>>()?;
+        let left = self.count()?;
         for _ in 0..PASSES {
             self.wrapping.follow()?;
             let mut again = false;
@@ -108,6 +124,11 @@ impl Work<'_> {
             }
         }
         Err(RotationError::Restless)
+    }
+
+    /// How many records there are to wrap anew.
+    fn count(&self) -> Result<u64, RotationError> {
+        Ok(self.older()?.iter().map(|kek| self.store.count_wrapped_by(&kek.id)).sum::<Result<u64, _>>()?)
     }
 
     fn older(&self) -> Result<Vec<Kek>, RotationError> {
@@ -160,16 +181,17 @@ impl Work<'_> {
         Ok(step)
     }
 
-    /// Key pairs beside the token are wrapped by its KEK like shares.
-    fn wrap_keys_anew(&self, file: &Path) -> Result<(), RotationError> {
+    /// Key pairs beside the token are wrapped by its KEK like shares. Returns how many were wrapped anew.
+    fn wrap_keys_anew(&self, file: &Path) -> Result<usize, RotationError> {
         let keys = WrappedKeys::load(file)?;
         let active = self.hsm.kek();
         let by_active = |kek: Option<TokenKeyId>| kek == Some(active);
         if keys.keys().iter().all(|key| by_active(key.wrapped_by().map(|(_, kek)| kek))) {
-            return Ok(());
+            return Ok(0);
         }
-        self.wrapping.count(keys.keys().len() as u64)?;
+        let count = keys.keys().len();
+        self.wrapping.count(count as u64)?;
         keys.wrapped_anew(|records| self.hsm.unwrap(records), |secrets| self.hsm.wrap(secrets))?.replace(file)?;
-        Ok(())
+        Ok(count)
     }
 }

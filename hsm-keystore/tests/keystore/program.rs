@@ -188,11 +188,11 @@ fn a_node_is_made_once_checked_served_and_stopped() {
         node.serve_and_stop(Signal::TERM);
         node.serve_and_stop(Signal::INT);
 
-        // Two starts and two stops, all under a checkpoint that the token signed.
+        // The keys that were made, two starts and two stops, all under a checkpoint that the token signed.
         let verified = node.run_with("audit", &["verify"]);
         assert_eq!(verified.code, Some(0), "{verified:?}");
         assert!(
-            verified.out.contains(": 4 entries") && verified.out.contains("not yet covered by one: 0"),
+            verified.out.contains(": 5 entries") && verified.out.contains("not yet covered by one: 0"),
             "{verified:?}"
         );
     });
@@ -215,10 +215,10 @@ fn an_altered_audit_log_is_not_served_and_verify_names_the_entry() {
             let at = bytes.windows(9).rposition(|window| window == b"node.stop").expect("the last entry");
             bytes[at] = b'm';
             fs::write(&segment, bytes).expect("written");
-            node.refuses("entry 5");
+            node.refuses("entry 6");
             let verified = node.run_with("audit", &["verify"]);
             assert_eq!(verified.code, Some(1), "{verified:?}");
-            assert!(verified.out.contains("first bad entry: 5"), "{verified:?}");
+            assert!(verified.out.contains("first bad entry: 6"), "{verified:?}");
         },
     );
 }
