@@ -1,6 +1,6 @@
 //! The token of a node: the only place that speaks PKCS#11.
 //!
-//! A share at rest is encrypted by a key (KEK) that never leaves the token; shares arrive sealed to a P-256 key whose
+//! A share at rest is sealed under a data key that is encrypted by a key (KEK) that never leaves the token; shares arrive sealed to a P-256 key whose
 //! private half never leaves it; access lists carry an HMAC by a third key of it, and a fourth signs the checkpoints of the
 //! audit log. [`Hsm`] is that service, with a PKCS#11 implementation ([`pkcs11`]) and an in-memory one for tests
 //! ([`memory`]).
@@ -23,19 +23,13 @@ pub mod wrapped;
 
 use std::fmt;
 
-use eds_core::{
-    Opaque,
-    ids::{NodeId, ShareIndex},
-    manifest::{Manifest, Point},
-    sharing::Share,
-};
+use eds_core::{Opaque, manifest::Point};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 pub use health::Health;
 pub use record::{RecordContext, Suite};
 
-use self::record::Purpose;
 use crate::hex;
 
 /// The id (`CKA_ID`) of a key in the token: 16 random bytes, made with the key.
@@ -112,23 +106,6 @@ pub struct ToWrap {
     pub context: RecordContext,
     /// The secret.
     pub secret: Zeroizing<Vec<u8>>,
-}
-
-impl ToWrap {
-    /// A share that this node, of this number, checked against a manifest of this digest.
-    pub fn share(node: NodeId, number: ShareIndex, manifest: &Manifest, digest: [u8; 32], share: &Share) -> Self {
-        Self {
-            context: RecordContext {
-                purpose: Purpose::Share,
-                key: manifest.key,
-                node,
-                epoch: manifest.epoch,
-                index: number,
-                manifest: digest,
-            },
-            secret: Zeroizing::new(share.to_bytes().to_vec()),
-        }
-    }
 }
 
 /// A record with what it must be bound to.

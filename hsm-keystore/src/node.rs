@@ -16,10 +16,11 @@ use eds_core::{
 
 use crate::{
     audit::{AppendError, Decision, Log, Operation, Who, signer},
-    hsm::{Hsm, RecordContext, measured::Measured, record::Purpose, self_test::described},
+    hsm::{Hsm, measured::Measured, self_test::described},
     metrics::Metrics,
     node::{access::AccessGuard, kek::Wrapping},
     policy::node::NodePolicy,
+    shares::{ShareContext, ToOpen},
     store::{ShareStore, StoredBody, StoredKey},
 };
 
@@ -146,23 +147,17 @@ impl Node {
         }
     }
 
-    /// What the record of a stored share is bound to.
-    pub fn record_context(&self, stored: &StoredKey, body: &StoredBody) -> RecordContext {
-        record_context(self.id, self.number, stored, body)
+    /// The record of a stored share, with what it must be bound to.
+    pub fn to_open<'a>(&self, stored: &StoredKey, body: &'a StoredBody) -> ToOpen<'a> {
+        to_open(self.number, stored, body)
     }
 }
 
 /// How often a process asks which KEK is active, beside when it is told that its own is not.
 const FOLLOW: Duration = Duration::from_secs(30);
 
-/// What the record of a share that a node stores is bound to.
-pub fn record_context(node: NodeId, number: ShareIndex, stored: &StoredKey, body: &StoredBody) -> RecordContext {
-    RecordContext {
-        purpose: Purpose::Share,
-        key: stored.key,
-        node,
-        epoch: body.epoch,
-        index: number,
-        manifest: stored.manifest_digest,
-    }
+/// The record of a share that the node of this number stores, with what it must be bound to.
+pub fn to_open<'a>(number: ShareIndex, stored: &StoredKey, body: &'a StoredBody) -> ToOpen<'a> {
+    let (key, manifest) = (stored.key, stored.manifest_digest);
+    ToOpen { context: ShareContext { key, epoch: body.epoch, index: number, manifest }, record: &body.record }
 }

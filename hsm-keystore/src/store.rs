@@ -279,12 +279,12 @@ pub trait ShareStore: Send + Sync {
     /// [`StoreError`].
     fn replace(&self, replacements: &[Replacement], at: u64) -> Result<Vec<Changed>, StoreError>;
 
-    /// The next keys, in the order of their ids, whose records are wrapped by this KEK: for re-wrapping, step by step.
+    /// The next keys, in the order of their places, whose records are wrapped by this KEK: for re-wrapping, step by step.
     /// A KEK that wraps nothing gives none.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn wrapped_by(&self, kek: &KekId, after: Option<KeyId>, limit: usize) -> Result<Vec<KeyId>, StoreError>;
+    fn wrapped_by(&self, kek: &KekId, after: Option<&Place>, limit: usize) -> Result<Vec<Place>, StoreError>;
 
     /// How many records are wrapped by this KEK. Its cost grows with that number: for officers, not for requests.
     ///
@@ -323,6 +323,15 @@ pub trait ShareStore: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// Where a record stands among those of its KEK: those that one data key sealed stand together.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Place {
+    /// What tells wrapped data keys apart: the first bytes of the nonce or IV.
+    pub data_key: Vec<u8>,
+    /// The key whose record it is.
+    pub key: KeyId,
 }
 
 /// Another access list for one key.
@@ -390,6 +399,8 @@ pub const SCHEMA: u32 = sqlite::schema::VERSION;
 
 /// Where the id of the KEK stands in every record, whatever its suite (docs/keystore.md, "Stored bytes").
 const KEK_IN_RECORD: std::ops::Range<usize> = 3..19;
+/// Where what tells wrapped data keys apart stands: nonce or IV of the wrapped data key, as far as both suites have it.
+const DATA_KEY_IN_RECORD: std::ops::Range<usize> = 19..31;
 
 /// How many uses are counted of a KEK at a restore, on top of those in the backup: what was wrapped after the backup is
 /// not known to it.
@@ -398,6 +409,12 @@ const USES_AFTER_BACKUP: i64 = 1 << 28;
 /// The KEK that a record names.
 pub fn kek_of(record: &[u8]) -> Option<KekId> {
     record.get(KEK_IN_RECORD)?.try_into().ok()
+}
+
+/// Where the record of this key stands among those of its KEK.
+fn place_of(key: KeyId, record: &[u8]) -> Place {
+    let range = DATA_KEY_IN_RECORD.start.min(record.len())..DATA_KEY_IN_RECORD.end.min(record.len());
+    Place { data_key: record.get(range).unwrap_or_default().to_vec(), key }
 }
 
 /// The active KEK of a database; none when it does not answer, or is of an older schema.

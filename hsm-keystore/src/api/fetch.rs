@@ -1,10 +1,12 @@
 //! `POST /v1/fetch`: shares for whoever may have them, sealed to a one-time key of the caller.
 //!
 //! Every key of a batch is decided on its own. The answer is bound to the bytes of the request, so that it fits no other
-//! question. Shares are in this process only between token and seal, and are wiped.
+//! question. Shares, and the data keys that
+//! open them, are in this process only between token and seal, and are wiped.
 
 use axum::Json;
 use eds_core::{
+    Opaque,
     api::{Binary, FetchAnswer, FetchRequest, FetchResult, KeyText},
     ids::KeyId,
     sealing::{AwsLcDhKey, Info, PublicKey, encode_share_list, seal_vec, share_list_len},
@@ -21,9 +23,9 @@ use crate::{
         trail::{Note, Trail},
     },
     authn::Principal,
-    hsm::{Opened, ToUnwrap},
     node::Node,
     policy::Permission,
+    shares::{self, ShareBytes},
 };
 
 pub(super) async fn handler(call: Call, Raw(body): Raw) -> Result<Json<FetchAnswer>, ApiError> {
@@ -41,19 +43,15 @@ fn fetch(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Result<
 
     trail.asks_for(keys.iter().copied());
 
-    let mut decided = allowed(node, caller, &keys, &[Permission::Fetch])?;
-    let records = decided.iter_mut().flatten().map(|allowed| ToUnwrap {
-        context: node.record_context(&allowed.stored, &allowed.body),
-        record: std::mem::take(&mut allowed.body.record),
-    });
-    let records: Vec<ToUnwrap> = records.collect();
-    let mut opened = if records.is_empty() { Vec::new() } else { node.hsm.unwrap(records)? }.into_iter();
+    let decided = allowed(node, caller, &keys, &[Permission::Fetch])?;
+    let records: Vec<_> =
+        decided.iter().flatten().map(|allowed| node.to_open(&allowed.stored, &allowed.body)).collect();
+    let mut opened = shares::open(node.hsm.as_ref(), node.id, &records)?.into_iter();
 
-    let mut shares = Vec::with_capacity(keys.len());
+    let mut released = Vec::with_capacity(keys.len());
     let results = keys.iter().zip(decided).enumerate().map(|(position, (key, decided))| {
         let rule = decided.as_ref().map(|allowed| allowed.rule).ok();
-        let released = decided.and_then(|allowed| release(node, allowed, opened.next(), &mut shares));
-        match released {
+        match decided.and_then(|allowed| release(node, allowed, opened.next(), &mut released)) {
             Ok(manifest) => {
                 trail.note(position, Note::allowed(rule.map(|rule| rule.to_string()).unwrap_or_default()));
                 FetchResult { key: KeyText(*key), manifest: Some(Binary(manifest)), problem: None }
@@ -65,7 +63,7 @@ fn fetch(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Result<
         }
     });
     let results = results.collect();
-    let sealed = if shares.is_empty() { None } else { Some(seal(node, &shares, &reply_key, body)?) };
+    let sealed = if released.is_empty() { None } else { Some(seal(node, &released, &reply_key, body)?) };
     Ok(FetchAnswer { results, sealed })
 }
 
@@ -73,17 +71,16 @@ fn fetch(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Result<
 fn release(
     node: &Node,
     allowed: Allowed,
-    opened: Option<Opened>,
+    opened: Option<Result<ShareBytes, Opaque>>,
     shares: &mut Vec<ShareRecord>,
 ) -> Result<Vec<u8>, ApiError> {
     let key = allowed.stored.key;
-    let bytes = opened.and_then(Result::ok);
-    let Some(bytes) = bytes.as_ref().and_then(|bytes| <&[u8; 64]>::try_from(bytes.as_slice()).ok()) else {
+    let Some(Ok(bytes)) = opened else {
         tracing::error!(%key, "the share does not open: its row was altered, or the token has another KEK");
         let detail = format!("key {key}: this node's officers must look at its database and token; use other nodes");
         return Err(ApiError::new(Word::ShareUnreadable, detail));
     };
-    shares.push(ShareRecord { key, epoch: allowed.body.epoch, share: Share::from_bytes(node.number, bytes) });
+    shares.push(ShareRecord { key, epoch: allowed.body.epoch, share: Share::from_bytes(node.number, &bytes) });
     Ok(allowed.body.manifest)
 }
 

@@ -30,9 +30,10 @@ use crate::{
         trail::{Note, Trail},
     },
     authn::Principal,
-    hsm::{ToWrap, transport::TransportKey},
+    hsm::transport::TransportKey,
     node::{Node, access::SealError},
     policy::{AccessList, wire},
+    shares::{ShareContext, ToSeal},
     store::{AccessChange, NewKey, Registered, Registration, StoredAccess},
 };
 
@@ -63,8 +64,10 @@ fn register(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Resu
 
     let lists = access_lists(caller, &manifests, &request.access)?;
     let access = seal(node, &lists)?;
-    let wrap = || node.wrapping.wrap(to_wrap(node, &manifests, &digests, &shares));
-    let records = wrap()?;
+    let checked = manifests.iter().zip(&digests).zip(&shares);
+    let checked: Vec<_> = checked.map(|((manifest, digest), share)| to_seal(manifest, *digest, share)).collect();
+    let seal_shares = || node.wrapping.seal(node.id, &checked);
+    let records = seal_shares()?;
 
     for (position, access) in access.iter().enumerate() {
         trail.note(position, Note::allowed("create").with_access_list(Sha256::digest(&access.list).into()));
@@ -91,9 +94,9 @@ fn register(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Resu
         if registered != Registered::OtherKek {
             break;
         }
-        // Officers rotated the KEK since this process looked: the active one wraps the same shares.
+        // Officers rotated the KEK since this process looked: the same shares are sealed anew, under the active one.
         node.wrapping.follow()?;
-        for (new, record) in new.iter_mut().zip(wrap()?) {
+        for (new, record) in new.iter_mut().zip(seal_shares()?) {
             new.record = record;
         }
         registered = node.store.register(&registration, &new)?;
@@ -279,13 +282,10 @@ fn catch_up(
     Ok(())
 }
 
-fn to_wrap(node: &Node, manifests: &[Manifest], digests: &[[u8; 32]], shares: &[ShareRecord]) -> Vec<ToWrap> {
-    manifests
-        .iter()
-        .zip(digests)
-        .zip(shares)
-        .map(|((manifest, digest), record)| ToWrap::share(node.id, node.number, manifest, *digest, &record.share))
-        .collect()
+/// A share that was checked against its manifest, as it is stored.
+fn to_seal(manifest: &Manifest, digest: [u8; 32], record: &ShareRecord) -> ToSeal {
+    let (key, epoch, index) = (manifest.key, manifest.epoch, record.index());
+    ToSeal { context: ShareContext { key, epoch, index, manifest: digest }, share: record.share.to_bytes() }
 }
 
 /// What makes two registrations the same: their manifests, which hold the digest of every share.

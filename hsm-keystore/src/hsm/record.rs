@@ -1,15 +1,12 @@
-//! A wrapped secret as it stands in the database, and what it is bound to.
+//! A secret that the token wrapped, and what it is bound to.
 //!
-//! Record: version 1 ‖ suite u16 LE ‖ KEK id 16 ‖ nonce or IV ‖ ciphertext ‖ tag. The suite names the algorithms, since no
+//! Record: version 2 ‖ suite u16 LE ‖ KEK id 16 ‖ nonce or IV ‖ ciphertext ‖ tag. The suite names the algorithms, since no
 //! mechanism is common to all tokens ([`Suite`]). Nonces are random, so a KEK retires before 2³² records.
-//! The additional data binds a record to suite, purpose, key, node, epoch, share index, KEK and manifest: a record that
-//! was moved, or whose row was altered, does not open.
+//! The additional data binds a record to suite, purpose, node, KEK and, for a private key, its public half: a record that
+//! serves another purpose, or was moved to another node, does not open. Shares are sealed under a data key that is wrapped
+//! like this ([`crate::shares`]).
 
-use eds_core::{
-    Error,
-    ids::{Epoch, KeyId, NodeId, ShareIndex},
-    manifest::Point,
-};
+use eds_core::{Error, ids::NodeId, manifest::Point};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -84,37 +81,26 @@ impl Suite {
 }
 
 /// The format version this release writes.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// The bytes of a record before nonce or IV.
 pub const HEADER: usize = 1 + 2 + 16;
-
-const FIRST: ShareIndex = match ShareIndex::new(1) {
-    Ok(index) => index,
-    Err(_) => panic!("1 is an index"), // decided at compile time
-};
 
 /// What a record is bound to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecordContext {
     /// What the secret is for.
     pub purpose: Purpose,
-    /// The key that the share belongs to.
-    pub key: KeyId,
-    /// The node that holds the share.
+    /// The node whose secret it is.
     pub node: NodeId,
-    /// The generation of the share.
-    pub epoch: Epoch,
-    /// The index of the share.
-    pub index: ShareIndex,
-    /// The digest of the manifest that the share was checked against.
-    pub manifest: [u8; 32],
+    /// SHA-256 of the public half of a private key; zeros for what has none.
+    pub public: [u8; 32],
 }
 
 /// What a wrapped secret is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
-    /// A share of a key.
-    Share,
+    /// A key that seals the shares of one registration.
+    DataKey,
     /// The known value that tells whether the KEK is the one that this database was written with.
     Canary,
     /// The private transport key of a node whose token cannot hold it.
@@ -124,50 +110,43 @@ pub enum Purpose {
 }
 
 impl RecordContext {
-    /// The context of the canary of a node's database.
-    pub fn canary(node: NodeId) -> Self {
-        Self {
-            purpose: Purpose::Canary,
-            key: KeyId::from_bytes([0; 16]),
-            node,
-            epoch: Epoch::new(0),
-            index: FIRST,
-            manifest: [0; 32],
-        }
+    /// The context of the data keys of a node.
+    pub const fn data_key(node: NodeId) -> Self {
+        Self { purpose: Purpose::DataKey, node, public: [0; 32] }
     }
 
-    /// The context of a private key of the node's own: bound to node, purpose and the public half, whose digest stands
-    /// in the place of the manifest's.
+    /// The context of the canary of a node's database.
+    pub const fn canary(node: NodeId) -> Self {
+        Self { purpose: Purpose::Canary, node, public: [0; 32] }
+    }
+
+    /// The context of a private key of the node's own.
     pub fn own_key(node: NodeId, purpose: Purpose, public: &Point) -> Self {
-        Self { purpose, manifest: Sha256::digest(public.0).into(), ..Self::canary(node) }
+        Self { purpose, node, public: Sha256::digest(public.0).into() }
     }
 
     /// The additional data: each field after its length as u16 LE.
     pub fn additional_data(&self, suite: Suite, kek: &TokenKeyId) -> Vec<u8> {
         let label: &[u8] = match self.purpose {
-            Purpose::Share => b"eds/v1/record",
+            Purpose::DataKey => b"eds/v1/data-key",
             Purpose::Canary => b"eds/v1/canary",
             Purpose::TransportKey => b"eds/v1/transport-key",
             Purpose::AuditKey => b"eds/v1/audit-key",
         };
-        let fields: [&[u8]; 8] = [
-            label,
-            &suite.code().to_le_bytes(),
-            self.key.as_bytes(),
-            self.node.as_bytes(),
-            &self.epoch.value().to_le_bytes(),
-            &self.index.value().to_le_bytes(),
-            kek.as_bytes(),
-            &self.manifest,
-        ];
-        let mut data = Vec::with_capacity(128);
-        for field in fields {
-            // All fields are shorter than 64 bytes.
-            data.extend_from_slice(&u16::try_from(field.len()).unwrap_or(u16::MAX).to_le_bytes());
-            data.extend_from_slice(field);
-        }
-        data
+        let fields: [&[u8]; 5] =
+            [label, &suite.code().to_le_bytes(), self.node.as_bytes(), kek.as_bytes(), &self.public];
+        prefixed(&fields)
     }
+}
+
+/// Fields one after the other, each after its length as u16 LE. All that are used are shorter than 64 bytes.
+pub(crate) fn prefixed(fields: &[&[u8]]) -> Vec<u8> {
+    let mut data = Vec::with_capacity(fields.iter().map(|field| field.len() + 2).sum());
+    for field in fields {
+        data.extend_from_slice(&u16::try_from(field.len()).unwrap_or(u16::MAX).to_le_bytes());
+        data.extend_from_slice(field);
+    }
+    data
 }
 
 /// A record taken apart.
@@ -226,18 +205,31 @@ impl<'a> Record<'a> {
     /// # Errors
     /// [`Error::Truncated`], [`Error::UnknownVersion`], [`Error::UnknownSuite`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
-        let (&version, rest) = bytes.split_first().ok_or(Error::Truncated)?;
-        if version != VERSION {
-            return Err(Error::UnknownVersion(version));
-        }
-        let (suite, rest) = rest.split_first_chunk::<2>().ok_or(Error::Truncated)?;
-        let suite = Suite::of_code(u16::from_le_bytes(*suite))?;
+        let (suite, rest) = Self::suite_of(bytes)?;
         let (kek, rest) = rest.split_first_chunk::<16>().ok_or(Error::Truncated)?;
         let (iv, sealed) = rest.split_at_checked(suite.iv_length()).ok_or(Error::Truncated)?;
         if sealed.len() < suite.tag_length() {
             return Err(Error::Truncated);
         }
         Ok(Self { suite, kek: TokenKeyId::from_bytes(*kek), iv, sealed })
+    }
+
+    /// Parts the record of a secret of this length, which these bytes begin with, from what follows it.
+    ///
+    /// # Errors
+    /// As [`Record::parse`].
+    pub fn split(bytes: &[u8], secret: usize) -> Result<(&[u8], &[u8]), Error> {
+        let (suite, _) = Self::suite_of(bytes)?;
+        bytes.split_at_checked(suite.record_length(secret)).ok_or(Error::Truncated)
+    }
+
+    fn suite_of(bytes: &[u8]) -> Result<(Suite, &[u8]), Error> {
+        let (&version, rest) = bytes.split_first().ok_or(Error::Truncated)?;
+        if version != VERSION {
+            return Err(Error::UnknownVersion(version));
+        }
+        let (suite, rest) = rest.split_first_chunk::<2>().ok_or(Error::Truncated)?;
+        Ok((Suite::of_code(u16::from_le_bytes(*suite))?, rest))
     }
 }
 
@@ -257,9 +249,14 @@ mod tests {
             for end in 0..HEADER + suite.iv_length() + suite.tag_length() {
                 assert_eq!(Record::parse(&bytes[..end]), Err(Error::Truncated), "cut at {end}");
             }
-            let mut version = bytes.clone();
-            version[0] = 2;
-            assert_eq!(Record::parse(&version), Err(Error::UnknownVersion(2)));
+            for other in [0, 1, 3] {
+                let mut version = bytes.clone();
+                version[0] = other;
+                assert_eq!(Record::parse(&version), Err(Error::UnknownVersion(other)));
+            }
+            let followed = [bytes.as_slice(), b"more"].concat();
+            assert_eq!(Record::split(&followed, 64), Ok((bytes.as_slice(), b"more".as_slice())));
+            assert_eq!(Record::split(&bytes[..bytes.len() - 1], 64), Err(Error::Truncated));
             let mut unknown = bytes;
             unknown[1] = 9;
             assert_eq!(Record::parse(&unknown), Err(Error::UnknownSuite(9)));
@@ -301,9 +298,10 @@ mod tests {
             RecordContext::own_key(other, Purpose::TransportKey, &public),
             RecordContext::own_key(node, Purpose::TransportKey, &another),
             RecordContext::canary(node),
+            RecordContext::data_key(node),
         ];
         let data = all.map(|context| context.additional_data(Suite::Aes256CbcHmac, &kek));
-        for (first, second) in (0..5).flat_map(|first| (0..first).map(move |second| (first, second))) {
+        for (first, second) in (0..6).flat_map(|first| (0..first).map(move |second| (first, second))) {
             assert_ne!(data[first], data[second]);
         }
     }
@@ -311,29 +309,17 @@ mod tests {
     #[test]
     fn every_field_changes_the_additional_data() {
         let kek = TokenKeyId::from_bytes([5; 16]);
-        let base = RecordContext {
-            purpose: Purpose::Share,
-            key: KeyId::from_bytes([1; 16]),
-            node: NodeId::from_bytes([2; 16]),
-            epoch: Epoch::new(3),
-            index: ShareIndex::new(4).expect("not zero"),
-            manifest: [5; 32],
-        };
+        let base = RecordContext { purpose: Purpose::DataKey, node: NodeId::from_bytes([2; 16]), public: [5; 32] };
         let first = base.additional_data(Suite::Aes256Gcm, &kek);
         let others = [
             RecordContext { purpose: Purpose::Canary, ..base },
-            RecordContext { key: KeyId::from_bytes([9; 16]), ..base },
+            RecordContext { purpose: Purpose::TransportKey, ..base },
+            RecordContext { purpose: Purpose::AuditKey, ..base },
             RecordContext { node: NodeId::from_bytes([9; 16]), ..base },
-            RecordContext { epoch: Epoch::new(9), ..base },
-            RecordContext { index: ShareIndex::new(9).expect("not zero"), ..base },
-            RecordContext { manifest: [9; 32], ..base },
+            RecordContext { public: [9; 32], ..base },
         ];
         for other in others {
             assert_ne!(other.additional_data(Suite::Aes256Gcm, &kek), first);
-            assert_eq!(other.additional_data(Suite::Aes256Gcm, &kek).len(), first.len());
-        }
-        for purpose in [Purpose::TransportKey, Purpose::AuditKey] {
-            assert_ne!(RecordContext { purpose, ..base }.additional_data(Suite::Aes256Gcm, &kek), first);
         }
         assert_ne!(base.additional_data(Suite::Aes256CbcHmac, &kek), first);
         assert_ne!(base.additional_data(Suite::Aes256Gcm, &TokenKeyId::from_bytes([9; 16])), first);

@@ -3,7 +3,7 @@
 //! Every failure is a reason not to start. The same checks are printed by `eds-keystored check`.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use eds_core::ids::{Epoch, KeyId, NodeId, ShareIndex};
+use eds_core::{Error, ids::NodeId};
 use p256::{
     SecretKey,
     ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier},
@@ -15,7 +15,7 @@ use crate::{
     hsm::{
         Hsm, HsmError, RecordContext, ToUnwrap, ToWrap,
         memory::random,
-        record::{HEADER, Purpose, Record},
+        record::{HEADER, Record},
     },
     store::{Kek, KekState},
 };
@@ -118,9 +118,14 @@ pub fn make_policy_canary(hsm: &dyn Hsm, node: NodeId) -> Result<[u8; 32], HsmEr
 
 /// Whether this token is the one that this database was written with: its canaries open.
 pub fn belongs(hsm: &dyn Hsm, node: NodeId, canary: Vec<u8>, policy_canary: &[u8]) -> Vec<Check> {
+    let unknown = Record::parse(&canary).err().filter(|error| !matches!(error, Error::Truncated));
     let opened = hsm.unwrap(vec![ToUnwrap { context: RecordContext::canary(node), record: canary }]);
     let kek = match opened.as_ref().map(|results| results.first()) {
         Ok(Some(Ok(secret))) if verify_slices_are_equal(secret, CANARY).is_ok() => Ok("opens".to_owned()),
+        Ok(_) if unknown.is_some() => Err(format!(
+            "this release does not read it ({}): use the release that wrote this database",
+            unknown.as_ref().map(ToString::to_string).unwrap_or_default()
+        )),
         Ok(_) => {
             Err("does not open: the token or its KEK is not the one that this database was written with; put the \
                       right token in place, or the database that belongs to this one"
@@ -157,14 +162,7 @@ pub fn opens_older(hsm: &dyn Hsm, node: NodeId, keks: &[Kek]) -> Check {
 }
 
 fn context() -> Result<RecordContext, HsmError> {
-    Ok(RecordContext {
-        purpose: Purpose::Share,
-        key: KeyId::from_bytes(*random()?),
-        node: NodeId::from_bytes(*random()?),
-        epoch: Epoch::new(1),
-        index: ShareIndex::new(7).map_err(|_| HsmError::Random)?,
-        manifest: *random()?,
-    })
+    Ok(RecordContext { public: *random()?, ..RecordContext::data_key(NodeId::from_bytes(*random()?)) })
 }
 
 fn wrapped(hsm: &dyn Hsm, context: RecordContext, secret: &[u8]) -> Result<Vec<u8>, Failure> {
@@ -202,7 +200,7 @@ fn round_trip(hsm: &dyn Hsm) -> Result<String, Failure> {
 fn refusals(hsm: &dyn Hsm) -> Result<String, Failure> {
     let (context, secret) = (context()?, random::<64>()?);
     let record = wrapped(hsm, context, secret.as_slice())?;
-    let elsewhere = RecordContext { key: KeyId::from_bytes(*random()?), ..context };
+    let elsewhere = RecordContext { node: NodeId::from_bytes(*random()?), ..context };
     if opens(hsm, elsewhere, record.clone())?.is_some() {
         return Err(Failure::Found("a record opens with additional data that it was not made with"));
     }

@@ -7,8 +7,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use eds_core::ids::NodeId;
+
 use crate::{
     hsm::{Hsm, HsmError, ToWrap, TokenKeyId},
+    shares::{self, ToSeal},
     store::{KekState, ShareStore, StoreError},
 };
 
@@ -83,6 +86,14 @@ impl Wrapping {
         Ok(self.hsm.wrap(secrets)?)
     }
 
+    /// Seals shares that are stored together under a fresh data key, which is wrapped as in [`Wrapping::wrap`].
+    ///
+    /// # Errors
+    /// [`WrapError`].
+    pub fn seal(&self, node: NodeId, shares: &[ToSeal]) -> Result<Vec<Vec<u8>>, WrapError> {
+        shares::seal(node, shares, |secrets| self.wrap(secrets))
+    }
+
     /// Counts uses that are about to be made by other means than [`Wrapping::wrap`].
     ///
     /// # Errors
@@ -149,12 +160,13 @@ fn tell(kek: TokenKeyId, uses: u64) {
 
 #[cfg(test)]
 mod tests {
-    use eds_core::ids::NodeId;
+    use eds_core::ids::{Epoch, KeyId, ShareIndex};
     use zeroize::Zeroizing;
 
     use super::*;
     use crate::{
         hsm::{RecordContext, memory::MemoryHsm, self_test::make_canary},
+        shares::ShareContext,
         store::{Origin, kek_of, memory::MemoryStore},
     };
 
@@ -202,5 +214,29 @@ mod tests {
         store.begin_kek(&canary, 1).expect("begins");
         let records = wrapping.wrap(secrets(1)).expect("wraps");
         assert_eq!((kek_of(&records[0]), uses()), (Some(*kek.as_bytes()), BLOCK));
+    }
+
+    #[test]
+    fn all_shares_of_a_registration_are_one_use_of_the_kek() {
+        let (_, store, wrapping) = parts();
+        let index = ShareIndex::new(1).expect("not zero");
+        let share = |number: u8| ToSeal {
+            context: ShareContext {
+                key: KeyId::from_bytes([number; 16]),
+                epoch: Epoch::new(0),
+                index,
+                manifest: [number; 32],
+            },
+            share: Zeroizing::new([number; 64]),
+        };
+        let shares: Vec<_> = (0..100).map(share).collect();
+        wrapping.count(BLOCK - 1).expect("counted");
+        assert_eq!(wrapping.seal(NodeId::from_bytes([1; 16]), &shares).expect("seals").len(), 100);
+        let uses = || store.keks().expect("reads").pop().expect("one").uses;
+        assert_eq!(uses(), BLOCK);
+        assert_eq!(wrapping.seal(NodeId::from_bytes([1; 16]), &[]).expect("nothing to do").len(), 0);
+        assert_eq!(uses(), BLOCK);
+        wrapping.seal(NodeId::from_bytes([1; 16]), &shares).expect("seals");
+        assert_eq!(uses(), 2 * BLOCK);
     }
 }

@@ -1,18 +1,23 @@
 //! Wrapping anew what older KEKs wrapped.
 //!
+//! Data keys are wrapped anew, each once for all records that have it; the sealed shares in the records stay as they are.
 //! The database finds the records of a KEK, so that what is left is known at any moment and nothing has to be remembered.
 //! A record that changed meanwhile (its key was deleted, its share refreshed) is looked at again in the next pass.
 
 use std::{num::NonZeroUsize, path::Path, sync::Arc};
 
-use eds_core::ids::{KeyId, NodeId, ShareIndex};
+use eds_core::{
+    Opaque,
+    ids::{KeyId, NodeId, ShareIndex},
+};
 
 use super::{RotationError, logged, now};
 use crate::{
     audit::Operation,
-    hsm::{Hsm, ToUnwrap, ToWrap, TokenKeyId, wrapped::WrappedKeys},
-    node::{kek::Wrapping, record_context},
-    store::{Changed, Kek, KekId, KekState, Replacement, ShareStore, kek_of},
+    hsm::{Hsm, TokenKeyId, wrapped::WrappedKeys},
+    node::{kek::Wrapping, to_open},
+    shares::Rewrap,
+    store::{Changed, Kek, KekId, KekState, Place, Replacement, ShareStore, kek_of},
 };
 
 /// How often everything is looked at again before it is told that records change too fast.
@@ -107,12 +112,12 @@ impl Work<'_> {
             let mut again = false;
             all.unreadable.clear();
             for kek in self.older()? {
-                let mut after = None;
+                let (mut after, mut rewrap) = (None, Rewrap::default());
                 loop {
-                    let keys = self.store.wrapped_by(&kek.id, after, batch.get())?;
-                    let Some(last) = keys.last() else { break };
-                    after = Some(*last);
-                    let step = self.step(&kek.id, &keys)?;
+                    let places = self.store.wrapped_by(&kek.id, after.as_ref(), batch.get())?;
+                    let Some(last) = places.last() else { break };
+                    after = Some(last.clone());
+                    let step = self.step(&kek.id, &places, &mut rewrap)?;
                     all.done += step.done;
                     all.unreadable.extend(step.unreadable);
                     again |= step.again;
@@ -135,28 +140,27 @@ impl Work<'_> {
         Ok(self.store.keks()?.into_iter().filter(|kek| kek.state == KekState::ReadOnly).collect())
     }
 
-    fn step(&self, kek: &KekId, keys: &[KeyId]) -> Result<Step, RotationError> {
-        let stored = self.store.read(keys)?;
+    fn step(&self, kek: &KekId, places: &[Place], rewrap: &mut Rewrap) -> Result<Step, RotationError> {
+        let keys: Vec<KeyId> = places.iter().map(|place| place.key).collect();
+        let stored = self.store.read(&keys)?;
         let wrapped = stored.iter().flatten().filter_map(|stored| {
             let body = stored.body.as_ref().filter(|body| kek_of(&body.record) == Some(*kek))?;
             Some((stored, body))
         });
         let wrapped: Vec<_> = wrapped.collect();
-        let context = |(stored, body): &(&_, &_)| record_context(self.node, self.number, stored, body);
-        let items = wrapped.iter().map(|one| ToUnwrap { context: context(one), record: one.1.record.clone() });
-        let opened = self.hsm.unwrap(items.collect())?;
+        let records: Vec<_> = wrapped.iter().map(|(stored, body)| to_open(self.number, stored, body)).collect();
+        let anew = rewrap.step(self.hsm, self.node, &records, |secrets| self.wrapping.wrap(secrets))?;
         let mut step = Step::default();
-        let (mut readable, mut secrets) = (Vec::new(), Vec::new());
-        for (one, opened) in wrapped.into_iter().zip(opened) {
-            match opened {
-                Ok(secret) => {
-                    secrets.push(ToWrap { context: context(&one), secret });
+        let (mut readable, mut records) = (Vec::new(), Vec::new());
+        for (one, anew) in wrapped.into_iter().zip(anew) {
+            match anew {
+                Ok(record) => {
+                    records.push(record);
                     readable.push(one);
                 }
-                Err(_) => step.unreadable.push(one.0.key),
+                Err(Opaque) => step.unreadable.push(one.0.key),
             }
         }
-        let records = self.wrapping.wrap(secrets)?;
         let new: Vec<_> = readable
             .iter()
             .zip(records)

@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 
 use super::rewrap::{Rewrapped, Work};
 use crate::{
-    hsm::{Hsm, RecordContext, Suite, ToUnwrap, ToWrap, TokenKeyId, memory::MemoryHsm, self_test::make_canary},
-    node::{kek::Wrapping, record_context},
+    hsm::{Hsm, Suite, TokenKeyId, memory::MemoryHsm, self_test::make_canary},
+    node::{kek::Wrapping, to_open},
+    shares::{self, ShareContext, ToSeal},
     store::{
         KekChanged, NewKey, Origin, Registered, Registration, ShareStore, StoredAccess, kek_of, memory::MemoryStore,
         sqlite::SqliteStore,
@@ -19,6 +20,10 @@ use crate::{
 };
 
 const NODE: NodeId = NodeId::from_bytes([7; 16]);
+const NUMBER: ShareIndex = match ShareIndex::new(1) {
+    Ok(number) => number,
+    Err(_) => panic!("1 is an index"), // decided at compile time
+};
 
 struct Bench {
     hsm: Arc<MemoryHsm>,
@@ -36,16 +41,19 @@ impl Bench {
     }
 
     fn register(&self, numbers: std::ops::Range<u8>) {
-        let key = |number: u8| {
-            let (key, manifest_digest) = (KeyId::from_bytes([number; 16]), [number; 32]);
-            let context = RecordContext { key, manifest: manifest_digest, ..context() };
-            let secret = Zeroizing::new(vec![number; 64]);
-            let record = self.wrapping.wrap(vec![ToWrap { context, secret }]).expect("wraps").remove(0);
-            let access = StoredAccess { list: vec![1], mac: vec![2] };
-            NewKey { key, epoch: Epoch::new(0), manifest: vec![number], manifest_digest, record, access }
+        let (key, epoch) = (|number: u8| KeyId::from_bytes([number; 16]), Epoch::new(0));
+        let share = |number: u8| {
+            let context = ShareContext { key: key(number), epoch, index: NUMBER, manifest: [number; 32] };
+            ToSeal { context, share: Zeroizing::new([number; 64]) }
         };
+        let shares: Vec<_> = numbers.clone().map(share).collect();
+        let records = self.wrapping.seal(NODE, &shares).expect("seals");
         let registration = Registration { registrant: [1; 32], id: [numbers.start; 16], content: [2; 32], at: 1 };
-        let keys: Vec<_> = numbers.map(key).collect();
+        let keys = numbers.zip(records).map(|(number, record)| {
+            let access = StoredAccess { list: vec![1], mac: vec![2] };
+            NewKey { key: key(number), epoch, manifest: vec![number], manifest_digest: [number; 32], record, access }
+        });
+        let keys: Vec<_> = keys.collect();
         assert_eq!(self.store.register(&registration, &keys).expect("stores"), Registered::Stored);
     }
 
@@ -64,7 +72,7 @@ impl Bench {
     fn rewrap(&self, batch: usize) -> Rewrapped {
         let work = Work {
             node: NODE,
-            number: context().index,
+            number: NUMBER,
             hsm: self.hsm.as_ref(),
             store: self.store.as_ref(),
             wrapping: &self.wrapping,
@@ -82,15 +90,10 @@ impl Bench {
             let stored = self.store.read(&[KeyId::from_bytes([number; 16])]).expect("reads").remove(0).expect("there");
             let body = stored.body.as_ref().expect("whole");
             assert_eq!(kek_of(&body.record), Some(*kek.as_bytes()), "{number}");
-            let context = record_context(NODE, context().index, &stored, body);
-            let opened = self.hsm.unwrap(vec![ToUnwrap { context, record: body.record.clone() }]).expect("answers");
+            let opened = shares::open(self.hsm.as_ref(), NODE, &[to_open(NUMBER, &stored, body)]).expect("answers");
             assert_eq!(opened[0].as_ref().expect("opens").as_slice(), [number; 64], "{number}");
         }
     }
-}
-
-fn context() -> RecordContext {
-    RecordContext { purpose: crate::hsm::record::Purpose::Share, ..RecordContext::canary(NODE) }
 }
 
 #[test]
@@ -164,7 +167,7 @@ fn what_is_registered_and_rotated_meanwhile_is_wrapped_anew_too() {
     let mut times = 0;
     let work = Work {
         node: NODE,
-        number: ShareIndex::new(1).expect("not zero"),
+        number: NUMBER,
         hsm: bench.hsm.as_ref(),
         store: bench.store.as_ref(),
         wrapping: &bench.wrapping,

@@ -8,9 +8,11 @@ use std::{
 use eds_core::{api::KeyState, ids::KeyId};
 
 use crate::store::{
-    AccessChange, Changed, Kek, KekChanged, KekId, KekState, Listed, NewKey, Origin, Registered, RegistrantDigest,
-    Registration, Replacement, ShareStore, StoreError, StoredAccess, StoredBody, StoredKey, all_wrapped_by, kek_of,
+    AccessChange, Changed, Kek, KekChanged, KekId, KekState, Listed, NewKey, Origin, Place, Registered,
+    RegistrantDigest, Registration, Replacement, ShareStore, StoreError, StoredAccess, StoredBody, StoredKey,
+    all_wrapped_by, kek_of,
     life::{may_alter, may_move, may_retire},
+    place_of,
 };
 
 /// Keeps everything in a map.
@@ -27,11 +29,11 @@ struct Held {
 }
 
 impl Held {
-    fn wrapped_by(&self, kek: &KekId) -> impl Iterator<Item = KeyId> {
+    fn wrapped_by(&self, kek: &KekId) -> impl Iterator<Item = Place> {
         let kek = *kek;
-        let wraps =
-            move |stored: &&StoredKey| stored.body.as_ref().is_some_and(|body| kek_of(&body.record) == Some(kek));
-        self.keys.values().filter(wraps).map(|stored| stored.key)
+        let bodies = self.keys.values().filter_map(|stored| Some((stored.key, stored.body.as_ref()?)));
+        let wrapped = bodies.filter(move |(_, body)| kek_of(&body.record) == Some(kek));
+        wrapped.map(|(key, body)| place_of(key, &body.record))
     }
 }
 
@@ -219,12 +221,13 @@ impl ShareStore for MemoryStore {
         Ok(self.alter(replacements, |new| new.key, |new, body| body.record == new.seen, put))
     }
 
-    fn wrapped_by(&self, kek: &KekId, after: Option<KeyId>, limit: usize) -> Result<Vec<KeyId>, StoreError> {
+    fn wrapped_by(&self, kek: &KekId, after: Option<&Place>, limit: usize) -> Result<Vec<Place>, StoreError> {
         let held = self.held();
-        let mut keys: Vec<KeyId> = held.wrapped_by(kek).filter(|key| after.is_none_or(|after| *key > after)).collect();
-        keys.sort_unstable();
-        keys.truncate(limit);
-        Ok(keys)
+        let mut places: Vec<Place> =
+            held.wrapped_by(kek).filter(|place| after.is_none_or(|after| place > after)).collect();
+        places.sort_unstable();
+        places.truncate(limit);
+        Ok(places)
     }
 
     fn count_wrapped_by(&self, kek: &KekId) -> Result<u64, StoreError> {

@@ -39,7 +39,7 @@ use self::{
 use crate::{
     config::PostgresConfig,
     store::{
-        AccessChange, Changed, Kek, KekChanged, KekId, Listed, NewKey, Origin, Registered, RegistrantDigest,
+        AccessChange, Changed, Kek, KekChanged, KekId, Listed, NewKey, Origin, Place, Registered, RegistrantDigest,
         Registration, Replacement, ShareStore, StoreError, StoredAccess, StoredKey, all_wrapped_by, kek_of,
         kek_of_canary,
         life::{may_move, may_retire},
@@ -330,14 +330,16 @@ impl ShareStore for PostgresStore {
         })
     }
 
-    fn wrapped_by(&self, kek: &KekId, after: Option<KeyId>, limit: usize) -> Result<Vec<KeyId>, StoreError> {
-        // The empty string comes before every id.
-        let after = after.map(|key| key.as_bytes().to_vec()).unwrap_or_default();
+    fn wrapped_by(&self, kek: &KekId, after: Option<&Place>, limit: usize) -> Result<Vec<Place>, StoreError> {
+        // Empty strings come before every other.
+        let (data_key, key) = after.map_or((&[][..], &[][..]), |after| (&after.data_key, after.key.as_bytes()));
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.call(|call| {
-            let rows = call.query(statements::WRAPPED_BY, &[&kek.as_slice(), &after, &limit])?;
-            let keys = rows.iter().map(|row| Ok(KeyId::from_bytes(row.try_get::<_, Bytes<16>>(0)?.0)));
-            keys.collect::<Result<_, _>>().map(End::Undo)
+            let rows = call.query(statements::WRAPPED_BY, &[&kek.as_slice(), &data_key, &key, &limit])?;
+            let place = |row: &postgres::Row| {
+                Ok(Place { data_key: row.try_get(0)?, key: KeyId::from_bytes(row.try_get::<_, Bytes<16>>(1)?.0) })
+            };
+            rows.iter().map(place).collect::<Result<_, _>>().map(End::Undo)
         })
     }
 

@@ -23,9 +23,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, named_params, para
 
 use self::commit::Writer;
 use crate::store::{
-    AccessChange, Changed, Kek, KekChanged, KekId, KekState, Listed, NewKey, Origin, Registered, RegistrantDigest,
-    Registration, Replacement, ShareStore, StoreError, StoredAccess, StoredBody, StoredKey, all_wrapped_by, kek_of,
-    kek_of_canary,
+    AccessChange, Changed, Kek, KekChanged, KekId, KekState, Listed, NewKey, Origin, Place, Registered,
+    RegistrantDigest, Registration, Replacement, ShareStore, StoreError, StoredAccess, StoredBody, StoredKey,
+    all_wrapped_by, kek_of, kek_of_canary,
     life::{may_alter, may_move, may_retire},
     now,
 };
@@ -311,13 +311,14 @@ impl ShareStore for SqliteStore {
         })
     }
 
-    fn wrapped_by(&self, kek: &KekId, after: Option<KeyId>, limit: usize) -> Result<Vec<KeyId>, StoreError> {
-        // The empty blob comes before every id.
-        let after = after.map(|key| key.as_bytes().to_vec()).unwrap_or_default();
+    fn wrapped_by(&self, kek: &KekId, after: Option<&Place>, limit: usize) -> Result<Vec<Place>, StoreError> {
+        // Empty blobs come before every other.
+        let (data_key, key) = after.map_or((&[][..], &[][..]), |after| (&after.data_key, after.key.as_bytes()));
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.reading(|reader| {
             let mut select = reader.prepare_cached(statements::WRAPPED_BY)?;
-            select.query_map(params![kek, after, limit], |row| row.get(0).map(KeyId::from_bytes))?.collect()
+            let place = |row: &Row<'_>| Ok(Place { data_key: row.get(0)?, key: KeyId::from_bytes(row.get(1)?) });
+            select.query_map(params![kek, data_key, key, limit], place)?.collect()
         })
     }
 

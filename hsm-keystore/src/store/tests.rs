@@ -155,15 +155,30 @@ pub(super) fn conforms(store: &dyn ShareStore) {
     // The keys of a KEK are found by it, in order, also in parts; a replaced or deleted record leaves it.
     let keys: Vec<_> = [23, 21, 22].map(|number| NewKey { record: wrapped(77), ..new_key(number) }).into();
     assert_eq!(store.register(&registration(ALICE, 20, 20), &keys).expect("stores"), Registered::Stored);
-    assert_eq!(store.wrapped_by(&[77; 16], None, 9).expect("reads"), [id(21), id(22), id(23)]);
-    assert_eq!(store.wrapped_by(&[77; 16], None, 2).expect("reads"), [id(21), id(22)]);
-    assert_eq!(store.wrapped_by(&[77; 16], Some(id(22)), 2).expect("reads"), [id(23)]);
+    let place = |data_key: u8, number: u8| Place { data_key: vec![data_key; 12], key: id(number) };
+    let found = |after: Option<Place>, limit| {
+        let places = store.wrapped_by(&[77; 16], after.as_ref(), limit).expect("reads");
+        places.iter().map(|place| place.key.as_bytes()[0]).collect::<Vec<_>>()
+    };
+    assert_eq!((found(None, 9), found(None, 2)), (vec![21, 22, 23], vec![21, 22]));
+    assert_eq!(found(Some(place(0, 22)), 2), [23]);
+    // Those of one data key stand together, in whatever order their ids are.
+    let others = [(25, 1), (20, 1), (24, 0), (27, 2), (26, 1)];
+    let others = others.map(|(number, data_key)| NewKey { record: record([77; 16], data_key), ..new_key(number) });
+    assert_eq!(store.register(&registration(ALICE, 21, 21), &others).expect("stores"), Registered::Stored);
+    assert_eq!(found(None, 9), [21, 22, 23, 24, 20, 25, 26, 27]);
+    assert_eq!(store.wrapped_by(&[77; 16], None, 5).expect("reads")[4], place(1, 20));
+    assert_eq!((found(Some(place(1, 20)), 2), found(Some(place(1, 26)), 2)), (vec![25, 26], vec![27]));
+    assert!(found(Some(place(2, 27)), 2).is_empty());
+    let others: Vec<_> = others.iter().map(|other| other.key).collect();
+    store.withdraw(&others, &ALICE, 3_598).expect("answers");
     assert_eq!(store.begin_kek(&wrapped(78), 3_599).expect("answers"), KekChanged::Done);
     let rewrap = Replacement { record: wrapped(78), ..replacement(22, &wrapped(77)) };
     assert_eq!(store.replace(&[rewrap], 3_600).expect("answers"), [Changed::Done(Pending)]);
     store.withdraw(&[id(23)], &ALICE, 3_601).expect("answers");
     let left = |kek: u8| {
         let keys = store.wrapped_by(&[kek; 16], None, 9).expect("reads");
+        let keys: Vec<_> = keys.into_iter().map(|place| place.key).collect();
         assert_eq!(store.count_wrapped_by(&[kek; 16]).expect("counts"), keys.len() as u64);
         keys
     };
@@ -199,7 +214,7 @@ pub(super) fn conforms(store: &dyn ShareStore) {
         listed.iter().map(|listed| listed.key.as_bytes()[0]).collect::<Vec<_>>()
     };
     assert_eq!((page(None, 2), page(Some(2), 1), page(Some(2), 2)), (vec![1, 2], vec![3], vec![3, 4]));
-    assert_eq!((page(Some(4), 9), page(Some(23), 9)), (vec![21, 22, 23], vec![]));
+    assert_eq!((page(Some(4), 3), page(Some(27), 9)), (vec![20, 21, 22], vec![]));
     let [first, second] = <[Listed; 2]>::try_from(store.page(None, 2).expect("answers")).expect("two");
     assert_eq!((first.state, first.registrant, first.access), (Active, ALICE, Some(list(1, 4))));
     assert_eq!((second.state, second.access), (Tombstone, None));
@@ -311,7 +326,8 @@ fn an_older_database_is_migrated_whole_with_a_copy_beside_it() {
         let named = kek_of(&canary).map(|kek| (kek, KekState::Active, 3 + (1 << 24)));
         assert_eq!((keks, version == 2), (named.into_iter().collect(), named.is_some()));
         assert_eq!(states(&store, &[1, 2, 3, 4]), [Some(Pending), Some(Active), Some(Tombstone), None]);
-        assert_eq!(store.wrapped_by(&[77; 16], None, 9).expect("reads"), [id(1), id(2)]);
+        let keys = store.wrapped_by(&[77; 16], None, 9).expect("reads");
+        assert_eq!(keys.into_iter().map(|place| place.key).collect::<Vec<_>>(), [id(1), id(2)]);
         let again = store.register(&registration(ALICE, 1, 1), &[new_key(1), new_key(2)]).expect("answers");
         assert_eq!(again, Registered::Before(vec![Pending, Active]));
         drop(store);

@@ -7,13 +7,13 @@ use cryptoki::{
     session::{Session, UserType},
     types::{AuthPin, Ulong},
 };
-use eds_core::ids::{Epoch, KeyId, NodeId, ShareIndex};
+use eds_core::ids::NodeId;
 use eds_keystore::hsm::{
     Hsm, HsmError, HsmErrorKind, RecordContext, ToUnwrap, ToWrap, TokenKeyId,
     memory::MemoryHsm,
     pin::PinSource,
     pkcs11::{Pkcs11Hsm, Role, create_keys},
-    record::{HEADER, Purpose, Record, Suite},
+    record::{HEADER, Record, Suite},
     self_test::{self, Check},
 };
 use p256::{SecretKey, elliptic_curve::sec1::ToSec1Point};
@@ -24,14 +24,7 @@ use crate::common::softhsm::{MODULE, PIN, with_softhsm};
 pub(crate) const NODE: NodeId = NodeId::from_bytes([8; 16]);
 
 fn context(number: usize) -> RecordContext {
-    RecordContext {
-        purpose: Purpose::Share,
-        key: KeyId::from_bytes((number as u128 + 1).to_be_bytes()),
-        node: NODE,
-        epoch: Epoch::new(0),
-        index: ShareIndex::new(3).expect("not zero"),
-        manifest: [9; 32],
-    }
+    RecordContext { public: [number as u8 + 1; 32], ..RecordContext::data_key(NODE) }
 }
 
 fn secret(number: usize) -> Zeroizing<Vec<u8>> {

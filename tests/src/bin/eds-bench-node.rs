@@ -2,8 +2,9 @@
 //!
 //! `eds-bench-node fill NODE.toml COUNT IDS` puts keys into the database of a node that does not run, with the owner and
 //! access list of a key that is there already, and writes their ids, 16 bytes each, to a new file. The shares are of one
-//! secret, but each is wrapped by the token and bound to its own key, manifest and access list, as registration would
-//! have done it: all of them open. Only the network and the audit log are spared.
+//! secret, but each is bound to its own key, manifest and access list and sealed under a data key of the token's, as
+//! registration would have done it: all of them open. Only the network and the audit log are spared. A hundred keys are
+//! registered together, and follow each other in the file; their ids lie far from each other, as random ones do.
 //!
 //! `eds-bench-node token NODE.toml` prints how many records the token decrypts in a second, the best of 1, 2 and 4 threads
 //! with a session each and nothing else to do; and the processor time of one record with one thread, in microseconds.
@@ -29,9 +30,9 @@ use eds_core::{
 };
 use eds_keystore::{
     config::Config,
-    hsm::ToWrap,
     node::{Node, startup},
     policy::stored::decode,
+    shares::{ShareContext, ToSeal},
     store::{NewKey, Registered, Registration},
 };
 use eds_tests::{Outcome, Trouble, give_up};
@@ -62,6 +63,8 @@ fn main() -> ExitCode {
 
 /// Keys that go into one call of the token, whose answer must come within its deadline, and into one commit.
 const CHUNK: usize = 10_000;
+/// Keys that are registered together, and share a data key.
+const TOGETHER: usize = 100;
 
 fn fill(config: &Path, count: usize, ids: &Path) -> Outcome {
     let config = Config::load(config)?;
@@ -78,11 +81,10 @@ fn fill(config: &Path, count: usize, ids: &Path) -> Outcome {
     keys.sort_unstable();
     let mut file = std::io::BufWriter::new(fs::File::create_new(ids)?);
     for chunk in keys.chunks(CHUNK) {
+        let chunk = &scattered(chunk);
         let made = chunk.iter().map(|key| model.of(*key)).collect::<Outcome<Vec<_>>>()?;
-        let wrap = |(manifest, record): &(Manifest, ShareRecord)| {
-            ToWrap::share(node.id, node.number, manifest, manifest.digest(), &record.share)
-        };
-        let records = node.wrapping.wrap(made.iter().map(wrap).collect())?;
+        let records = made.chunks(TOGETHER).map(|together| seal(&node, together)).collect::<Outcome<Vec<_>>>()?;
+        let records = records.into_iter().flatten();
         let lists: Vec<_> = chunk.iter().map(|key| (*key, list.clone())).collect();
         let access = node.access.seal(&lists)?;
         let new = made.into_iter().zip(records).zip(access).map(|(((manifest, _), record), access)| {
@@ -103,6 +105,25 @@ fn fill(config: &Path, count: usize, ids: &Path) -> Outcome {
         }
     }
     Ok(file.flush()?)
+}
+
+/// The keys in an order in which neighbours in the index are not registered together.
+fn scattered(chunk: &[KeyId]) -> Vec<KeyId> {
+    let groups = chunk.len().div_ceil(TOGETHER);
+    (0..groups).flat_map(|group| chunk.iter().skip(group).step_by(groups)).copied().collect()
+}
+
+/// Seals the shares of keys that are registered together.
+fn seal(node: &Node, keys: &[(Manifest, ShareRecord)]) -> Outcome<Vec<Vec<u8>>> {
+    let share = |(manifest, record): &(Manifest, ShareRecord)| {
+        let (key, epoch, index) = (manifest.key, manifest.epoch, record.index());
+        ToSeal {
+            context: ShareContext { key, epoch, index, manifest: manifest.digest() },
+            share: record.share.to_bytes(),
+        }
+    };
+    let shares: Vec<_> = keys.iter().map(share).collect();
+    Ok(node.wrapping.seal(node.id, &shares)?)
 }
 
 /// One secret, split among all nodes, from which the manifest and the share of any key are made.

@@ -9,8 +9,8 @@ use std::{path::Path, process::ExitCode};
 use eds_core::ids::KeyId;
 use eds_keystore::{
     config::{Config, StoreConfig},
-    hsm::{ToUnwrap, ToWrap},
     node::startup,
+    shares::{self, ToSeal},
     store::{Changed, Replacement},
 };
 use eds_tests::{Outcome, Trouble, give_up};
@@ -41,20 +41,19 @@ fn damage(config: &Path) -> Outcome<usize> {
     };
     for stored in node.store.read(&keys)?.into_iter().flatten() {
         let Some(body) = &stored.body else { continue };
-        let context = node.record_context(&stored, body);
-        let opened = node.hsm.unwrap(vec![ToUnwrap { context, record: body.record.clone() }])?.pop();
+        let record = node.to_open(&stored, body);
+        let opened = shares::open(node.hsm.as_ref(), node.id, &[record])?.pop();
         let Some(Ok(mut share)) = opened else { give_up!("the share of {} does not open", stored.key) };
         // The lowest bit of the value: what comes out is a share still, and not this one.
-        let Some(byte) = share.get_mut(31) else { give_up!("the share of {} is short", stored.key) };
-        *byte ^= 1;
-        let record = node.hsm.wrap(vec![ToWrap { context, secret: share }])?.pop();
+        share[31] ^= 1;
+        let altered = node.wrapping.seal(node.id, &[ToSeal { context: record.context, share }])?.pop();
         let new = Replacement {
             key: stored.key,
             seen: body.record.clone(),
             epoch: body.epoch,
             manifest: body.manifest.clone(),
             manifest_digest: stored.manifest_digest,
-            record: record.ok_or_else(|| Trouble::new("nothing was wrapped"))?,
+            record: altered.ok_or_else(|| Trouble::new("nothing was sealed"))?,
         };
         if !matches!(node.store.replace(&[new], 0)?.as_slice(), [Changed::Done(_)]) {
             give_up!("the share of {} was not replaced", stored.key);

@@ -40,7 +40,7 @@ use crate::{
         log::{Options, Reader},
     },
     authn::{Authenticator, Principal, authenticator::Accepted, setup::FetchNothing},
-    hsm::{Hsm, RecordContext, ToWrap, memory::MemoryHsm, record::Purpose, self_test::make_canary},
+    hsm::{Hsm, memory::MemoryHsm, self_test::make_canary},
     node::{Clock, Node},
     policy::{
         AccessList, Subject,
@@ -48,6 +48,7 @@ use crate::{
         wire,
     },
     server::Limits,
+    shares::{ShareContext, ToSeal},
     store::{NewKey, Origin, Registered, Registration, memory::MemoryStore},
 };
 
@@ -194,15 +195,9 @@ impl TestNode {
     /// Stores a key of the owner with this access list.
     pub(super) fn store(&self, list: &AccessList, pending: bool) -> KeyId {
         let key = KeyId::random(&mut UnwrapErr(SysRng));
-        let context = RecordContext {
-            purpose: Purpose::Share,
-            key,
-            node: self.node.id,
-            epoch: Epoch::new(0),
-            index: index(NUMBER),
-            manifest: [1; 32],
-        };
-        let record = self.node.hsm.wrap(vec![ToWrap { context, secret: vec![7; 64].into() }]).expect("wraps").remove(0);
+        let context = ShareContext { key, epoch: Epoch::new(0), index: index(NUMBER), manifest: [1; 32] };
+        let share = ToSeal { context, share: [7; 64].into() };
+        let record = self.node.wrapping.seal(self.node.id, &[share]).expect("seals").remove(0);
         let access = self.node.access.seal(&[(key, list.clone())]).expect("seals").remove(0);
         let new = NewKey { key, epoch: Epoch::new(0), manifest: vec![1], manifest_digest: [1; 32], record, access };
         let registrant = person("owner").registrant().digest();

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use eds_core::ids::{Epoch, KeyId, NodeId, ShareIndex};
+use eds_core::ids::NodeId;
 use zeroize::Zeroizing;
 
 use super::{
@@ -16,12 +16,7 @@ use super::{
 };
 use crate::{
     config::HsmConfig,
-    hsm::{
-        HsmError, RecordContext, Suite, ToUnwrap, ToWrap,
-        memory::random,
-        record::{HEADER, Purpose},
-        self_test::described,
-    },
+    hsm::{HsmError, RecordContext, Suite, ToUnwrap, ToWrap, memory::random, record::HEADER, self_test::described},
 };
 
 /// A suite that works, and why those before it do not.
@@ -52,19 +47,12 @@ pub(super) fn choose(config: &HsmConfig, token: &Arc<Token>, ids: KeyIds) -> Res
 
 /// Wraps and unwraps, the wrong way too.
 pub(super) fn trial(seat: &mut Seat) -> Result<(), HsmError> {
-    let context = RecordContext {
-        purpose: Purpose::Share,
-        key: KeyId::from_bytes(*random()?),
-        node: NodeId::from_bytes(*random()?),
-        epoch: Epoch::new(1),
-        index: ShareIndex::new(1).map_err(|_| HsmError::Random)?,
-        manifest: *random()?,
-    };
+    let context = RecordContext::data_key(NodeId::from_bytes(*random()?));
     let secret = Zeroizing::new(random::<64>()?.to_vec());
     let broken = |operation| HsmError::Unavailable { operation, source: None };
     let records = seat.wrap(&[ToWrap { context, secret: secret.clone() }], long())?;
     let record = records.into_iter().next().ok_or(broken("encrypt"))?;
-    let elsewhere = RecordContext { key: KeyId::from_bytes(*random()?), ..context };
+    let elsewhere = RecordContext { node: NodeId::from_bytes(*random()?), ..context };
     let mut altered = record.clone();
     // The last byte of the tag.
     if let Some(byte) = altered.last_mut() {

@@ -89,11 +89,11 @@ fn keys_of_another_node_or_for_another_purpose_do_not_open() {
     assert_eq!(blamed(&swapped, &hsm), "eds-transport");
     swapped.keys[0].public = keys.keys[1].public;
     assert_eq!(blamed(&swapped, &hsm), "eds-transport");
-    // A share is no private key.
-    let share = RecordContext { purpose: Purpose::Share, ..keys.context(&keys.keys[0]) };
+    // A data key is no private key.
+    let data_key = RecordContext { purpose: Purpose::DataKey, ..keys.context(&keys.keys[0]) };
     let secret = Zeroizing::new(software::fresh_key().expect("made").1.to_vec());
     let mut foreign = keys.clone();
-    foreign.keys[0].record = hsm.wrap(vec![ToWrap { context: share, secret }]).expect("wraps").remove(0);
+    foreign.keys[0].record = hsm.wrap(vec![ToWrap { context: data_key, secret }]).expect("wraps").remove(0);
     assert_eq!(blamed(&foreign, &hsm), "eds-transport");
 }
 

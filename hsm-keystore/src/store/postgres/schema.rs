@@ -7,7 +7,7 @@ use postgres::{Client, GenericClient, Transaction};
 use crate::store::sqlite::schema::{VERSION, known_version};
 
 /// What leads to each version from the one before.
-pub(super) const STEPS: [&str; 3] = [
+pub(super) const STEPS: [&str; 4] = [
     "
 CREATE TABLE schema_version (only_one BIGINT PRIMARY KEY CHECK (only_one = 1), version BIGINT NOT NULL);
 INSERT INTO schema_version VALUES (1, 1);
@@ -56,6 +56,11 @@ INSERT INTO keks (id, state, uses, canary, since)
     SELECT substring(canary FROM 4 FOR 16), 0, (SELECT count(*) FROM keys) + 16777216, canary,
         extract(epoch FROM now())::bigint
     FROM origin WHERE length(canary) > 19;
+",
+    "
+DROP INDEX keys_by_kek;
+CREATE INDEX keys_by_kek ON keys (substring(record FROM 4 FOR 16), substring(record FROM 20 FOR 12), id)
+    WHERE record IS NOT NULL;
 ",
 ];
 

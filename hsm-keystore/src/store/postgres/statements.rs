@@ -36,8 +36,9 @@ pub(super) const SET_RECORD: &str = "UPDATE keys AS k SET epoch = new.epoch, man
 pub(super) const BURY: &str = "UPDATE keys SET state = $2, changed = $3, epoch = NULL, manifest = NULL, \
      record = NULL, access = NULL, access_mac = NULL WHERE id = ANY ($1::bytea[])";
 
-pub(super) const WRAPPED_BY: &str = "SELECT id FROM keys WHERE record IS NOT NULL \
-     AND substring(record FROM 4 FOR 16) = $1 AND id > $2 ORDER BY id LIMIT $3";
+pub(super) const WRAPPED_BY: &str = "SELECT substring(record FROM 20 FOR 12), id FROM keys WHERE record IS NOT NULL \
+     AND substring(record FROM 4 FOR 16) = $1 AND (substring(record FROM 20 FOR 12), id) > ($2, $3) \
+     ORDER BY substring(record FROM 20 FOR 12), id LIMIT $4";
 pub(super) const COUNT_WRAPPED_BY: &str =
     "SELECT count(*) FROM keys WHERE record IS NOT NULL AND substring(record FROM 4 FOR 16) = $1";
 

@@ -18,7 +18,7 @@ pub(in crate::store) const VERSION: u32 = STEPS.len() as u32;
 const APPLICATION: i64 = 0x4544_534b;
 
 /// What leads to each version from the one before.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     // 1. Keys keep their registrant in their own row: it is asked with every change.
     "
 CREATE TABLE origin (
@@ -68,6 +68,11 @@ CREATE UNIQUE INDEX one_active_kek ON keks (state) WHERE state = 0;
 INSERT INTO keks (id, state, uses, canary, since)
     SELECT substr(canary, 4, 16), 0, (SELECT count(*) FROM keys) + 16777216, canary, unixepoch()
     FROM origin WHERE length(canary) > 19;
+",
+    // 4. Records that one data key sealed stand together: what tells wrapped data keys apart has one place, too.
+    "
+DROP INDEX keys_by_kek;
+CREATE INDEX keys_by_kek ON keys (substr(record, 4, 16), substr(record, 20, 12), id) WHERE record IS NOT NULL;
 ",
 ];
 

@@ -29,8 +29,10 @@ pub(super) const SET_RECORD: &str = "UPDATE keys SET epoch = ?2, manifest = ?3, 
 pub(super) const BURY: &str = "UPDATE keys SET state = ?2, changed = ?3, epoch = NULL, manifest = NULL, \
      record = NULL, access = NULL, access_mac = NULL WHERE id = ?1";
 
-pub(super) const WRAPPED_BY: &str = "SELECT id FROM keys WHERE record IS NOT NULL AND substr(record, 4, 16) = ?1 \
-     AND id > ?2 ORDER BY id LIMIT ?3";
+/// In the order of the index; the comparison with the data key alone lets it begin where it must.
+pub(super) const WRAPPED_BY: &str = "SELECT substr(record, 20, 12), id FROM keys WHERE record IS NOT NULL \
+     AND substr(record, 4, 16) = ?1 AND substr(record, 20, 12) >= ?2 AND (substr(record, 20, 12) > ?2 OR id > ?3) \
+     ORDER BY substr(record, 20, 12), id LIMIT ?4";
 pub(super) const COUNT_WRAPPED_BY: &str =
     "SELECT count(*) FROM keys WHERE record IS NOT NULL AND substr(record, 4, 16) = ?1";
 

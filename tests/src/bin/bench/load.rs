@@ -1,6 +1,7 @@
 //! One node with its token, policy and audit log on, over kept TLS connections with client certificates: keys a second
 //! beside the bare token, processor time for each key beside OpenBao's transit engine, and answer times at half of the
-//! highest rate.
+//! highest rate. A batch asks for keys that were registered together, as those of a study; a row of its own tells what
+//! keys cost that were not.
 //!
 //! Processor time is that of the server process; the load generator shares its two cores and is not counted.
 
@@ -64,13 +65,15 @@ pub(crate) fn rows(folder: &Path) -> Outcome<Vec<Row>> {
     let mut their_batches = (0..BATCH_CONNECTIONS).map(|_| openbao.connect()).collect::<Outcome<Vec<_>>>()?;
     let (their_single, their_batch) = (openbao.single(), openbao.batch(100));
 
-    let [mut one, mut hundred, mut thousand, mut their_one, mut their_hundred] = [(); 5].map(|()| Rounds::default());
+    let [mut one, mut hundred, mut apart, mut thousand, mut their_one, mut their_hundred] =
+        [(); 6].map(|()| Rounds::default());
     let (mut token, mut token_cpu) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         one.add(node.process_id, &mut singles, 1, |wire, _| node.fetch(wire, 1))?;
         their_one.add(theirs, &mut their_singles, 1, |wire, _| openbao.decrypt(wire, &their_single, 1))?;
         hundred.add(node.process_id, &mut batches, 100, |wire, _| node.fetch(wire, 100))?;
         their_hundred.add(theirs, &mut their_batches, 100, |wire, _| openbao.decrypt(wire, &their_batch, 100))?;
+        apart.add(node.process_id, &mut batches, 100, |wire, _| node.fetch_apart(wire, 100))?;
         thousand.add(node.process_id, &mut batches, 1_000, |wire, _| node.fetch(wire, 1_000))?;
         let (rate, cpu) = stock::token_alone(&mut cluster, 1)?;
         token.push(rate);
@@ -86,6 +89,8 @@ pub(crate) fn rows(folder: &Path) -> Outcome<Vec<Row>> {
             .promising(Target::Ratio(0.3)),
         Row::new("fetch_batch_cpu_vs_openbao_batch", hundred.cpu(), "µs", "OpenBao, batch_input", their_hundred.cpu())
             .promising(Target::Ratio(1.0)),
+        // Each key from another registration, so that the token is asked for each.
+        Row::new("fetch_apart_cpu_vs_openbao_batch", apart.cpu(), "µs", "OpenBao, batch_input", their_hundred.cpu()),
         // What no server can go below that asks this token once for each key.
         Row::new(
             "token_alone_cpu_vs_openbao_batch",

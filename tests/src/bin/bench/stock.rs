@@ -89,9 +89,15 @@ impl Stocked {
         (0..count).map(|_| self.connect()).collect()
     }
 
-    /// Fetches so many keys, chosen at random from all, in one call.
+    /// Fetches so many keys in one call, as of a study: a random hundred that were registered together, and those after
+    /// it. One key is any of all.
     pub(crate) fn fetch(&self, wire: &mut Wire, count: usize) -> Outcome {
-        self.send(wire, &self.request(count)?, count)
+        self.send(wire, &self.request(count, 1)?, count)
+    }
+
+    /// Fetches so many keys in one call, each from another registration.
+    pub(crate) fn fetch_apart(&self, wire: &mut Wire, count: usize) -> Outcome {
+        self.send(wire, &self.request(count, TOGETHER)?, count)
     }
 
     /// Fetches the key at this place among all.
@@ -116,7 +122,7 @@ impl Stocked {
 
     /// Fetches keys and looks at each result.
     fn check(&self, wire: &mut Wire) -> Outcome {
-        let answer = wire.call("POST", "/v1/fetch", "", &self.request(self.keys.len().min(1_000))?)?;
+        let answer = wire.call("POST", "/v1/fetch", "", &self.request(self.keys.len().min(1_000), 1)?)?;
         let answer: FetchAnswer = serde_json::from_slice(answer)?;
         let released = answer.results.iter().filter(|result| result.manifest.is_some()).count();
         if released != answer.results.len() || answer.sealed.is_none() {
@@ -125,13 +131,11 @@ impl Stocked {
         Ok(())
     }
 
-    fn request(&self, count: usize) -> Outcome<Vec<u8>> {
-        // An odd step through all keys, from a random place: no key twice in a call, and no neighbours.
+    fn request(&self, count: usize, step: usize) -> Outcome<Vec<u8>> {
         let total = self.keys.len();
-        let start = random(self.chosen.fetch_add(1, Ordering::Relaxed));
-        let step = (total / count.max(1)).max(1);
-        let place = |position: usize| (usize::try_from(start).unwrap_or(0) % total + position * step) % total;
-        let keys = (0..count).filter_map(|position| self.keys.get(place(position)));
+        let random = usize::try_from(random(self.chosen.fetch_add(1, Ordering::Relaxed))).unwrap_or(0) % total;
+        let start = if count == 1 { random } else { random / TOGETHER * TOGETHER };
+        let keys = (0..count).filter_map(|position| self.keys.get((start + position * step) % total));
         self.asking(keys.copied().map(KeyText).collect())
     }
 
@@ -139,6 +143,9 @@ impl Stocked {
         Ok(serde_json::to_vec(&FetchRequest { keys, reply_key: Binary(self.reply_key.clone()) })?)
     }
 }
+
+/// How many neighbours in the list of keys `eds-bench-node` registers together.
+const TOGETHER: usize = 100;
 
 /// SplitMix64: well mixed and the same in every run.
 fn random(number: u64) -> u64 {
