@@ -15,6 +15,7 @@ pub mod segment;
 
 pub(crate) mod notes;
 mod open;
+mod resume;
 mod writer;
 
 use std::{
@@ -149,7 +150,7 @@ impl Log {
         open::create(options)
     }
 
-    /// Opens a log and checks all of it. `now` is the time of the entry that says that an unfinished write was set
+    /// Opens a log and checks it: all of it, or what its last signed checkpoint does not hold ([`Opened::read_from`]). `now` is the time of the entry that says that an unfinished write was set
     /// aside.
     ///
     /// # Errors

@@ -38,6 +38,22 @@ impl Frontier {
         (peaks.len() == size.count_ones() as usize).then_some(Self { size, peaks })
     }
 
+    /// The state after so many leaves, from stored hashes; `None` when there cannot be so many.
+    ///
+    /// # Errors
+    /// As [`Nodes::node`].
+    pub fn of<N: Nodes + ?Sized>(nodes: &N, size: u64) -> Result<Option<Self>, N::Error> {
+        if size >= 1 << 56 {
+            return Ok(None);
+        }
+        let (mut start, mut peaks) = (0, Vec::new());
+        for level in (0..u64::BITS).rev().filter(|level| size >> level & 1 == 1) {
+            peaks.push(nodes.node(level, start >> level)?);
+            start += 1 << level;
+        }
+        Ok(Some(Self { size, peaks }))
+    }
+
     /// The number of leaves.
     pub fn size(&self) -> u64 {
         self.size

@@ -109,13 +109,19 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Begins at the first hash.
+    /// Begins with the hashes that a tree of this size does not have yet.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn new(file: HashFile) -> io::Result<Self> {
+    pub fn after(file: HashFile, size: u64) -> io::Result<Self> {
         let stored = file.count()?;
-        Ok(Self { file, stored, position: 0, pending: Vec::with_capacity(CHUNK), first_difference: None })
+        Ok(Self {
+            file,
+            stored,
+            position: tree::stored(size),
+            pending: Vec::with_capacity(CHUNK),
+            first_difference: None,
+        })
     }
 
     /// The next hash.

@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -22,22 +22,44 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    /// Opens the file, or makes it, and returns all its notes too.
+    /// Opens the file, or makes it, and reads the last of its notes.
+    ///
+    /// # Errors
+    /// When it cannot be read, or ends with something else than notes.
+    pub(super) fn open(directory: &Path) -> io::Result<Self> {
+        let path = directory.join(NAME);
+        let file = fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
+        let length = file.metadata()?.len();
+        let mut bytes = vec![0; usize::try_from(length.min(TAIL)).unwrap_or_default()];
+        let start = length - bytes.len() as u64;
+        file.read_exact_at(&mut bytes, start)?;
+        // Where a note is longer than what was read, as one of many witnesses can be, all of them are.
+        let first = if start == 0 { Some(0) } else { first_note(&bytes) };
+        let tail = first.and_then(|first| split(bytes.get(first..)?).ok()).filter(|(notes, _)| !notes.is_empty());
+        let whole;
+        let (notes, unfinished) = match tail {
+            Some(found) => found,
+            None => {
+                whole = fs::read(&path)?;
+                split(&whole)?
+            }
+        };
+        let last = notes.into_iter().next_back().map(|(checkpoint, note)| (checkpoint, note.to_owned()));
+        if unfinished > 0 {
+            tracing::warn!(bytes = unfinished, "an unfinished audit checkpoint, which never left, was dropped");
+            file.set_len(length - unfinished as u64)?;
+            file.sync_all()?;
+        }
+        Ok(Self { file, last })
+    }
+
+    /// All checkpoints of the file, in order.
     ///
     /// # Errors
     /// When it cannot be read, or holds something else than notes.
-    pub(super) fn open(directory: &Path) -> io::Result<(Self, Vec<(Checkpoint, String)>)> {
-        let path = directory.join(NAME);
-        let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-        let bytes = fs::read(&path)?;
-        let (notes, unfinished) = split(&bytes)?;
-        if unfinished > 0 {
-            tracing::warn!(bytes = unfinished, "an unfinished audit checkpoint, which never left, was dropped");
-            file.set_len((bytes.len() - unfinished) as u64)?;
-            file.sync_all()?;
-        }
-        let read: Vec<_> = notes.into_iter().map(|(checkpoint, note)| (checkpoint, note.to_owned())).collect();
-        Ok((Self { file, last: read.last().cloned() }, read))
+    pub(super) fn all(directory: &Path) -> io::Result<Vec<Checkpoint>> {
+        let bytes = fs::read(directory.join(NAME))?;
+        Ok(split(&bytes)?.0.into_iter().map(|(checkpoint, _)| checkpoint).collect())
     }
 
     pub(super) fn append(&mut self, checkpoint: Checkpoint, note: String) -> io::Result<()> {
@@ -55,6 +77,15 @@ impl Notes {
     pub(super) fn last(&self) -> Option<&(Checkpoint, String)> {
         self.last.as_ref()
     }
+}
+
+/// How much is read from the end of the file.
+const TAIL: u64 = 256 * 1024;
+
+/// Where the first whole note begins in the end of a file of notes: behind an empty line, and not with signatures.
+fn first_note(bytes: &[u8]) -> Option<usize> {
+    let behind = |at: &usize| bytes.get(at - 2..*at) == Some(b"\n\n");
+    (2..bytes.len()).filter(behind).find(|at| bytes.get(*at).is_some_and(|byte| byte.is_ascii_alphanumeric()))
 }
 
 /// Splits the contents of a file of notes into the whole notes and the number of bytes of an unfinished one at the end.

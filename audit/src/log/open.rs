@@ -1,4 +1,5 @@
-//! Opening a log: everything is read and checked before any entry is written.
+//! Opening a log: it is checked before any entry is written. What the last signed head does not hold is read entry by
+//! entry, with the segment that the head is in; of what is before that, beginnings and ends ([`resume`]).
 //!
 //! The order of the checks is the order of trust: files against themselves, entries against the checkpoints that the
 //! node signed, then the number of acknowledged entries. Only then may an unfinished write at the end be set aside.
@@ -20,6 +21,7 @@ use super::{
     hashes::{HashFile, Replay},
     notes::Notes,
     reader::{self, Fault, FaultKind, Reader},
+    resume,
     segment::{self, Header},
     writer::Writer,
 };
@@ -102,6 +104,8 @@ pub struct Opened {
     pub entries: u64,
     /// The last checkpoint that the node signed.
     pub checkpoint: Option<Checkpoint>,
+    /// The first entry that was read. Those before it are held by the checkpoint; `audit verify` reads them.
+    pub read_from: u64,
     /// The unfinished write that was set aside.
     pub recovered: Option<Recovered>,
 }
@@ -172,12 +176,12 @@ pub(super) fn open(options: &Options, mut disk: Box<dyn Disk>) -> Result<Parts, 
     }
     let lock = lock(directory)?;
     let known = reader::acknowledged(directory).map_err(io_in(&directory.join(reader::ACKNOWLEDGED)))?;
-    let (notes, checkpoints) = Notes::open(directory).map_err(io_in(&directory.join(super::notes::NAME)))?;
-    check_notes(options, &checkpoints)?;
+    let notes = Notes::open(directory).map_err(io_in(&directory.join(super::notes::NAME)))?;
+    check_last_note(options, &notes)?;
 
-    let (reader, torn, hashes) = scan(options, &checkpoints)?;
+    let Scanned { reader, read_from, torn, hashes } = scan(options, &notes)?;
     let frontier = reader.frontier().clone();
-    let signed = checkpoints.last().map_or(0, |(checkpoint, _)| checkpoint.size);
+    let signed = notes.last().map_or(0, |(checkpoint, _)| checkpoint.size);
     if frontier.size() < known.max(signed) {
         return Err(OpenError::Shortened { found: frontier.size(), known: known.max(signed) });
     }
@@ -206,7 +210,8 @@ pub(super) fn open(options: &Options, mut disk: Box<dyn Disk>) -> Result<Parts, 
     let shared = Arc::new(Shared { head: Mutex::new(head), hashes });
     let opened = Opened {
         entries: head.size,
-        checkpoint: checkpoints.last().map(|(checkpoint, _)| checkpoint.clone()),
+        checkpoint: notes.last().map(|(checkpoint, _)| checkpoint.clone()),
+        read_from,
         recovered,
     };
     let writer = Writer {
@@ -246,25 +251,45 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// The pause between two tries.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// Checkpoints are of this log, in order, and the last one is signed by the node's key. (That their heads fit is checked
-/// while the entries are read, so that an altered one is found without its signature.)
-fn check_notes(options: &Options, checkpoints: &[(Checkpoint, String)]) -> Result<(), OpenError> {
+/// The last checkpoint is of this log, and signed by the node's key.
+fn check_last_note(options: &Options, notes: &Notes) -> Result<(), OpenError> {
+    let Some((checkpoint, note)) = notes.last() else { return Ok(()) };
+    let wrong = |source| OpenError::Note { size: checkpoint.size, source };
+    if checkpoint.origin != options.origin {
+        return Err(wrong(NoteError::Origin));
+    }
+    match &options.verifier {
+        Some(verifier) => verifier.open(note).map(drop).map_err(wrong),
+        None => Ok(()),
+    }
+}
+
+/// Every checkpoint is of this log, and they are in order. (That their heads fit is checked while the entries are read,
+/// so that an altered one is found without its signature.)
+fn check_all_notes(options: &Options, checkpoints: &[Checkpoint]) -> Result<(), OpenError> {
     let mut before = 0;
-    for (checkpoint, _) in checkpoints {
+    for checkpoint in checkpoints {
         if checkpoint.origin != options.origin || checkpoint.size < before {
             return Err(OpenError::Note { size: checkpoint.size, source: NoteError::Origin });
         }
         before = checkpoint.size;
     }
-    if let (Some((checkpoint, note)), Some(verifier)) = (checkpoints.last(), &options.verifier) {
-        verifier.open(note).map_err(|source| OpenError::Note { size: checkpoint.size, source })?;
-    }
     Ok(())
 }
 
-/// Reads everything. Returns the reader at the end, whether an unfinished write follows, and the hashes brought up to
-/// date.
-fn scan(options: &Options, checkpoints: &[(Checkpoint, String)]) -> Result<(Reader, bool, HashFile), OpenError> {
+struct Scanned {
+    /// At the end.
+    reader: Reader,
+    /// The first entry that was read.
+    read_from: u64,
+    /// An unfinished write follows.
+    torn: bool,
+    /// Up to date.
+    hashes: HashFile,
+}
+
+/// Reads what must be read.
+fn scan(options: &Options, notes: &Notes) -> Result<Scanned, OpenError> {
     let directory = &options.directory;
     let hashes_path = directory.join(super::hashes::NAME);
     let io = |path: &Path| {
@@ -272,9 +297,19 @@ fn scan(options: &Options, checkpoints: &[(Checkpoint, String)]) -> Result<(Read
         move |source| OpenError::Io { path, source }
     };
     let hashes = HashFile::open(directory).map_err(io(&hashes_path))?;
-    let mut replay = Replay::new(hashes).map_err(io(&hashes_path))?;
+    // Without its key, a checkpoint holds nothing.
+    let held = notes.last().map(|(checkpoint, _)| checkpoint).filter(|_| options.verifier.is_some());
+    let resumed =
+        held.and_then(|held| Some((vec![held.clone()], resume::start(directory, &options.origin, &hashes, held)?)));
+    let (checkpoints, read_from) = match resumed {
+        Some(resumed) => resumed,
+        None => (Notes::all(directory).map_err(io(&directory.join(super::notes::NAME)))?, 0),
+    };
+    check_all_notes(options, &checkpoints)?;
+    let mut replay = Replay::after(hashes, read_from).map_err(io(&hashes_path))?;
     let mut reader = Reader::open(directory, Some(&options.origin)).map_err(io(directory))?;
-    let mut checkpoints = checkpoints.iter().map(|(checkpoint, _)| checkpoint).peekable();
+    reader.seek(read_from).map_err(|fault| OpenError::Altered(Box::new(fault)))?;
+    let mut checkpoints = checkpoints.iter().peekable();
     let mut failed = None;
     let torn = loop {
         while let Some(checkpoint) = checkpoints.next_if(|checkpoint| checkpoint.size == reader.frontier().size()) {
@@ -298,7 +333,7 @@ fn scan(options: &Options, checkpoints: &[(Checkpoint, String)]) -> Result<(Read
         }
     };
     match replay.finish().map_err(io(&hashes_path))? {
-        (hashes, None) => Ok((reader, torn, hashes)),
+        (hashes, None) => Ok(Scanned { reader, read_from, torn, hashes }),
         (_, Some(position)) => Err(OpenError::Hashes { position }),
     }
 }

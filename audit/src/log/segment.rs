@@ -179,7 +179,8 @@ pub fn list(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(segments)
 }
 
-fn check(hash: &Hash) -> [u8; CHECK] {
+/// The check that stands behind an entry with this leaf hash, or a header with this hash.
+pub(super) fn check(hash: &Hash) -> [u8; CHECK] {
     let [a, b, c, d, e, f, g, h, ..] = *hash;
     [a, b, c, d, e, f, g, h]
 }

@@ -131,8 +131,7 @@ fn a_recovery_that_was_interrupted_is_told_later() {
 
 #[test]
 fn every_altered_byte_makes_the_opening_fail() {
-    let mut place = Place::new();
-    place.options.segment_bytes = 700;
+    let place = Place::new();
     place.fill(4);
     let (log, _) = place.open().expect("opens");
     log.checkpoint(&MemorySigner::new(1), 1).expect("signed");

@@ -121,9 +121,13 @@ fn audit(config: &Config, identity: &Identity, checks: &mut Vec<Check>, beside_s
     let opened = Log::open(&options, SystemClock.now_milliseconds());
     let outcome = match &opened {
         Ok((_, opened)) => Ok(format!(
-            "{} entries, {} of them under a signed checkpoint{}",
+            "{} entries, {} of them under a signed checkpoint{}{}",
             opened.entries,
             opened.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size),
+            match opened.read_from {
+                0 => String::new(),
+                from => format!("; read from entry {from} on, `eds-keystored audit verify` reads all"),
+            },
             if opened.recovered.is_some() { "; an unfinished write was set aside" } else { "" }
         )),
         Err(OpenError::InUse(_)) if beside_server => {
