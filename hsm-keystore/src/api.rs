@@ -81,9 +81,11 @@ impl Shared {
         let internal = ApiError::internal;
         let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(|_| internal())?;
         let node = Arc::clone(&self.node);
+        // What is logged on the thread is of this request.
+        let request = tracing::Span::current();
         let done = task::spawn_blocking(move || {
             let _permit = permit;
-            work(&node)
+            request.in_scope(|| work(&node))
         });
         done.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a request was not finished");

@@ -9,6 +9,7 @@
 //! - [`store`]: wrapped shares and authenticated access lists, in SQLite;
 //! - [`node`]: all of them together, and the checks before a node serves;
 //! - [`server`]: TLS, connections and limits; [`metrics`]: what Prometheus reads;
+//! - [`logging`]: the log, with ids only;
 //! - [`config`], [`identity`]: the files of a node; [`ceremony`]: making a node; [`recovery`]: backup and restore.
 //!
 //! What is assumed of an adversary: who steals the disk has no share without the token; who writes the database can
@@ -25,6 +26,7 @@ pub mod config;
 pub mod hex;
 pub mod hsm;
 pub mod identity;
+pub mod logging;
 pub mod metrics;
 pub mod node;
 pub mod policy;

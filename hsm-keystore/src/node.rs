@@ -16,7 +16,8 @@ use eds_core::{
 
 use crate::{
     audit::{AppendError, Decision, Log, Operation, Who, signer},
-    hsm::{Hsm, measured::Measured, self_test::described},
+    hsm::{Health, Hsm, measured::Measured, self_test::described},
+    logging::Trouble,
     metrics::Metrics,
     node::{access::AccessGuard, kek::Wrapping},
     policy::node::NodePolicy,
@@ -116,6 +117,9 @@ impl Node {
         let (audit, hsm, now) = (Arc::clone(&self.audit), Arc::clone(&self.hsm), self.clock.now());
         match tokio::task::spawn_blocking(move || signer::sign(&audit, &hsm, now)).await {
             Ok(Ok(())) => {}
+            Ok(Err(error)) if *self.hsm.health().borrow() != Health::Working || !UNSIGNED.calls() => {
+                tracing::warn!(error = described(&error), "the audit log has no new checkpoint");
+            }
             Ok(Err(error)) => tracing::error!(error = described(&error), "the audit log has no new checkpoint"),
             Err(error) => tracing::error!(%error, "the audit log has no new checkpoint"),
         }
@@ -152,6 +156,9 @@ impl Node {
         to_open(self.number, stored, body)
     }
 }
+
+/// Checkpoints that cannot be signed although the token works.
+static UNSIGNED: Trouble = Trouble::new();
 
 /// How often a process asks which KEK is active, beside when it is told that its own is not.
 const FOLLOW: Duration = Duration::from_secs(30);

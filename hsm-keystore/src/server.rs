@@ -8,6 +8,7 @@ mod addresses;
 pub mod limits;
 pub mod metrics;
 mod pace;
+pub mod supervisor;
 pub mod tls;
 mod watched;
 
@@ -37,6 +38,7 @@ pub use self::limits::Limits;
 use self::{
     addresses::Addresses,
     pace::{Overdue, Pace},
+    supervisor::Supervisor,
     watched::{Answer, Watched},
 };
 use crate::{
@@ -51,7 +53,9 @@ const WINDOWS: (u32, u32) = (64 * 1024, 128 * 1024);
 /// How much longer than allowed a head of HTTP/2 may be to be refused in words, and not by the protocol.
 const HEAD_SLACK: usize = 16 * 1024;
 /// How long a graceful stop waits for requests under way.
-const GRACE: Duration = Duration::from_secs(35);
+pub const GRACE: Duration = Duration::from_secs(35);
+/// How long the process may take for the rest of its end, after which it is ended from outside.
+pub const LAST_WAIT: Duration = Duration::from_secs(20);
 /// How long to wait when the system gives no connection: it is out of files, most often.
 const NO_FILES: Duration = Duration::from_millis(100);
 
@@ -94,9 +98,10 @@ impl Server {
         self.address
     }
 
-    /// Serves until `stop` is done, then lets requests under way finish.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    /// Serves until `stop` is done, then lets requests under way finish. Gives the supervisor its signs of life.
+    pub async fn run(self, stop: impl Future<Output = ()>, supervisor: &Supervisor) {
         let Self { listener, shared, .. } = self;
+        let mut pulse = supervisor.pulse();
         let room = Arc::new(Semaphore::new(shared.limits.connections));
         let addresses = Addresses::new(shared.limits.connections_per_address);
         let (stopping, running) = watch::channel(());
@@ -109,6 +114,7 @@ impl Server {
             };
             let (permit, accepted) = tokio::select! {
                 () = &mut stop => break,
+                () = pulse.beat() => continue,
                 next = accept => next,
             };
             match accepted {
@@ -134,7 +140,15 @@ impl Server {
         }
         drop((listener, running));
         let _ = stopping.send(());
-        if timeout(GRACE, stopping.closed()).await.is_err() {
+        let finished = timeout(GRACE, stopping.closed());
+        tokio::pin!(finished);
+        let finished = loop {
+            tokio::select! {
+                () = pulse.beat() => {}
+                finished = &mut finished => break finished,
+            }
+        };
+        if finished.is_err() {
             tracing::warn!("requests under way were cut off");
         }
     }

@@ -31,6 +31,7 @@ pub struct Node {
     relay: Option<Relay>,
     process: Option<Process>,
     daemon: Option<TokenDaemon>,
+    logs_everything: bool,
 }
 
 /// What a node's token is.
@@ -71,7 +72,8 @@ impl Node {
         fs::create_dir_all(folder).during(folder.display())?;
         let port = ports::free()?;
         let relay = if around.relayed { Some(Relay::start(port)?) } else { None };
-        let mut node = Self { number, folder: folder.into(), port, relay, process: None, daemon: None };
+        let mut node =
+            Self { number, folder: folder.into(), port, relay, process: None, daemon: None, logs_everything: false };
         around.credentials.write(folder, "tls")?;
         node.write_settings(around)?;
         match around.token {
@@ -171,6 +173,11 @@ impl Node {
         Ok(fs::write(self.config(), settings.replace("[hsm]\n", &format!("[hsm]\n{lines}\n")))?)
     }
 
+    /// Lets the node log all that it can, from its next start on.
+    pub fn log_everything(&mut self) {
+        self.logs_everything = true;
+    }
+
     /// Adds a section to the settings.
     ///
     /// # Errors
@@ -194,6 +201,9 @@ impl Node {
     pub fn start(&mut self) -> Outcome {
         let mut command = self.program()?;
         command.arg("serve").args(["--config".as_ref(), self.config().as_os_str()]);
+        if self.logs_everything {
+            command.env("EDS_LOG", "trace");
+        }
         let mut process = Process::start(&format!("node {}", self.number), &mut command, &self.log())?;
         process.wait_for("listening on ", PATIENCE)?;
         self.process = Some(process);
@@ -398,7 +408,15 @@ impl Node {
         let settings = fs::read_to_string(self.config())?;
         let listen = format!("127.0.0.1:{}", self.port);
         let settings = settings.replace(&listen, &format!("127.0.0.1:{port}")) + "\n[audit]\nprocess = \"b\"\n";
-        let node = Self { number: self.number, folder, port, relay: None, process: None, daemon: None };
+        let node = Self {
+            number: self.number,
+            folder,
+            port,
+            relay: None,
+            process: None,
+            daemon: None,
+            logs_everything: false,
+        };
         fs::write(node.config(), settings)?;
         node.command_of(&["audit", "create"])?.success()?;
         Ok(node)
@@ -464,6 +482,7 @@ pub const NO_CURVES: &str = "C_GenerateKeyPair fail 112";
 pub const WEAKER: &str = "weaker_wrapped_keys = \"node.wrapped-keys.json\"";
 /// That of an openCryptoki that was never initialised.
 const OPENCRYPTOKI_SO_PIN: &str = "87654321";
-const PIN: &str = "482913";
+/// The PIN of every token.
+pub const PIN: &str = "482913";
 const SO_PIN: &str = "73920184";
 const PATIENCE: Duration = Duration::from_secs(60);

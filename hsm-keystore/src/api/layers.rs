@@ -66,7 +66,8 @@ pub(super) async fn around(State(shared): State<Shared>, mut request: Request, n
     };
     let mut refused = response.extensions_mut().remove::<ApiError>();
     if operation.is_some()
-        && let Err(error) = record(&shared, &trail, refused.as_ref()).await
+        && let Err(error) =
+            tracing::Instrument::instrument(record(&shared, &trail, refused.as_ref()), span.clone()).await
     {
         refused = Some(error);
     }
@@ -84,7 +85,7 @@ pub(super) async fn around(State(shared): State<Shared>, mut request: Request, n
     let counted = operation.as_ref().map_or("probe", Operation::as_str);
     shared.node.metrics.answered(counted, result, begun.elapsed());
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let problem = refused.map(|error| tracing::field::debug(error.word()));
+    let problem = refused.map(|error| error.word().as_str());
     span.in_scope(|| tracing::info!(%method, path, status, problem, milliseconds, "answered"));
     if response.status() == StatusCode::UNAUTHORIZED {
         challenge(response.headers_mut(), authenticator.accepts_tokens(), shows_token);

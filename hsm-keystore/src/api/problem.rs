@@ -9,6 +9,7 @@ use eds_core::api::Problem;
 
 use crate::{
     hsm::{HsmError, HsmErrorKind, self_test::described},
+    logging::Trouble,
     node::kek::WrapError,
     store::StoreError,
 };
@@ -179,6 +180,9 @@ impl ApiError {
     }
 }
 
+static NOTHING_WRAPPED: Trouble = Trouble::new();
+static DATABASE_FAILED: Trouble = Trouble::new();
+
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 impl IntoResponse for ApiError {
@@ -198,7 +202,8 @@ impl From<HsmError> for ApiError {
         match error {
             HsmError::Busy => Self::new(Word::Busy, "the token has more to do than it can hold; try again"),
             error => {
-                tracing::error!(error = described(&error), "the token does not answer");
+                // An outage is told once, by the gate before the token; this is one of the requests that it refuses.
+                tracing::warn!(error = described(&error), "the token does not answer");
                 Self::new(Word::HsmUnavailable, "this node's token does not answer; try again, or use other nodes")
             }
         }
@@ -211,7 +216,12 @@ impl From<WrapError> for ApiError {
             WrapError::Hsm(error) => error.into(),
             WrapError::Store(error) => error.into(),
             error => {
-                tracing::error!(error = described(&error), "nothing can be wrapped");
+                let error = described(&error);
+                if NOTHING_WRAPPED.calls() {
+                    tracing::error!(error, "nothing can be wrapped: run `eds-keystored hsm rotate`");
+                } else {
+                    tracing::warn!(error, "nothing can be wrapped");
+                }
                 let detail = "this node takes no new keys: its officers must run `eds-keystored hsm rotate`";
                 Self::new(Word::HsmUnavailable, detail)
             }
@@ -224,7 +234,12 @@ impl From<StoreError> for ApiError {
         if error.may_pass() {
             return Self::new(Word::Busy, "the database is in use; try again");
         }
-        tracing::error!(error = described(&error), "the database failed");
+        let error = described(&error);
+        if DATABASE_FAILED.calls() {
+            tracing::error!(error, "the database failed");
+        } else {
+            tracing::warn!(error, "the database failed");
+        }
         Self::new(Word::Internal, "this node's database failed; its officers must look at its log")
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     api::{ApiError, Word},
     audit::{AppendError, Decision, Operation, Outcome, Proof, RequestId, Who},
     authn::Principal,
+    logging::Trouble,
     node::Node,
 };
 
@@ -198,9 +199,15 @@ fn outcome(word: Word) -> Outcome {
     }
 }
 
+static NOTHING_RELEASED: Trouble = Trouble::new();
+
 /// The answer when the log cannot be written.
 pub(super) fn unwritable(error: &AppendError) -> ApiError {
-    tracing::error!(%error, "nothing is released");
+    if NOTHING_RELEASED.calls() {
+        tracing::error!(%error, "the audit log cannot be written, and nothing is released");
+    } else {
+        tracing::warn!(%error, "the audit log cannot be written, and nothing is released");
+    }
     ApiError::new(Word::AuditUnavailable, "this node cannot write its audit log, and releases nothing; use other nodes")
 }
 

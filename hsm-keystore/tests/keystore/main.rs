@@ -12,3 +12,4 @@ mod hsm_matrix;
 #[cfg(feature = "hsm-matrix")]
 mod opencryptoki;
 mod program;
+mod service;

@@ -23,21 +23,23 @@ use crate::common::{
 };
 
 /// The files of a node.
-struct Files {
-    folder: PathBuf,
-    config: PathBuf,
+pub(crate) struct Files {
+    pub(crate) folder: PathBuf,
+    pub(crate) config: PathBuf,
+    pub(crate) servers: Authority,
+    pub(crate) users: Authority,
 }
 
 /// What the program said and how it ended.
 #[derive(Debug)]
-struct Said {
-    out: String,
+pub(crate) struct Said {
+    pub(crate) out: String,
     error: String,
-    code: Option<i32>,
+    pub(crate) code: Option<i32>,
 }
 
 impl Files {
-    fn new(softhsm: &SoftHsm, name: &str, token: &str) -> Self {
+    pub(crate) fn new(softhsm: &SoftHsm, name: &str, token: &str) -> Self {
         let folder = softhsm.directory().join(name);
         fs::create_dir(&folder).expect("made");
         let (servers, users) = (Authority::new("servers"), Authority::new("users"));
@@ -47,7 +49,7 @@ impl Files {
         fs::write(folder.join("ca.pem"), users.pem()).expect("written");
         fs::write(folder.join("pin"), PIN).expect("written");
         fs::set_permissions(folder.join("pin"), fs::Permissions::from_mode(0o600)).expect("set");
-        let files = Self { config: folder.join("node.toml"), folder };
+        let files = Self { config: folder.join("node.toml"), folder, servers, users };
         files.configure(token);
         files
     }
@@ -65,7 +67,7 @@ impl Files {
     }
 
     /// Signs a directory in which the node is as its identity file says.
-    fn sign_directory(&self) {
+    pub(crate) fn sign_directory(&self) {
         let identity = Identity::load(&self.folder.join("node.json")).expect("written by init");
         let directory = Directory {
             cluster: ClusterId::from_bytes([1; 16]),
@@ -90,11 +92,11 @@ impl Files {
         fs::write(self.folder.join("cluster.edd"), signed).expect("written");
     }
 
-    fn run(&self, command: &str) -> Said {
+    pub(crate) fn run(&self, command: &str) -> Said {
         self.run_with(command, &[])
     }
 
-    fn run_with(&self, command: &str, more: &[&str]) -> Said {
+    pub(crate) fn run_with(&self, command: &str, more: &[&str]) -> Said {
         let mut program = Command::new(env!("CARGO_BIN_EXE_eds-keystored"));
         let output = program.arg(command).args(more).arg("--config").arg(&self.config).output().expect("runs");
         Said {
@@ -134,7 +136,7 @@ impl Files {
     }
 }
 
-fn program(command: &str, config: &Path) -> Command {
+pub(crate) fn program(command: &str, config: &Path) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_eds-keystored"));
     program.arg(command).arg("--config").arg(config);
     program

@@ -80,7 +80,8 @@ impl Gate {
     pub(super) fn close(&self, reason: &str) {
         self.change(|health| match health {
             Health::Working => {
-                tracing::error!(token = self.label, reason, "the token does not work; requests are refused meanwhile");
+                // It is brought back without a person; what needs one is told by `refuse` and `lose`.
+                tracing::warn!(token = self.label, reason, "the token does not work; requests are refused meanwhile");
                 Some(Health::Recovering { reason: reason.to_owned() })
             }
             _ => None,

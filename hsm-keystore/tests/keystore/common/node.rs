@@ -31,7 +31,7 @@ use eds_keystore::{
         self_test::{make_canary, make_policy_canary},
     },
     node::{Clock, Node},
-    server::{Limits, Server, tls},
+    server::{Limits, Server, supervisor::Supervisor, tls},
     store::{Origin, sqlite::SqliteStore},
 };
 use getrandom::SysRng;
@@ -172,9 +172,12 @@ impl TestNode {
         let server = Server::bind(listen, tls, router, limits, Arc::clone(&node.metrics)).await.expect("binds");
         let address = server.address();
         let (stop, stopped) = oneshot::channel();
-        let running = tokio::spawn(server.run(async move {
-            let _ = stopped.await;
-        }));
+        let running = tokio::spawn(async move {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            server.run(stopped, &Supervisor::default()).await;
+        });
         Self {
             node,
             hsm,
@@ -220,26 +223,7 @@ impl TestNode {
         presented: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
         protocol: &[u8],
     ) -> TlsStream<TcpStream> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.servers.certificate()).expect("an authority");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("supported")
-            .with_root_certificates(roots);
-        let mut config = match presented {
-            // Not `with_client_auth_cert`: that parses the certificate, and knows no proxies.
-            Some((certificates, key)) => {
-                let key = provider.key_provider.load_private_key(key).expect("a key");
-                let resolver = SingleCertAndKey::from(CertifiedKey::new(certificates, key));
-                builder.with_client_cert_resolver(Arc::new(resolver))
-            }
-            None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![protocol.to_vec()];
-        let stream = TcpStream::connect(self.address).await.expect("connects");
-        let name = ServerName::from(self.address.ip());
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("the client's side of TLS")
+        connect_to(self.address, &self.servers, presented, protocol).await
     }
 
     /// One request over HTTP/1.1.
@@ -289,6 +273,35 @@ impl TestNode {
         let database = rusqlite::Connection::open(&self.database).expect("opens");
         assert_eq!(database.execute(sql, parameters).expect("changes"), 1, "{sql}");
     }
+}
+
+/// Connects to a server with a certificate of `servers`.
+pub(crate) async fn connect_to(
+    address: SocketAddr,
+    servers: &Authority,
+    presented: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    protocol: &[u8],
+) -> TlsStream<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(servers.certificate()).expect("an authority");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("supported")
+        .with_root_certificates(roots);
+    let mut config = match presented {
+        // Not `with_client_auth_cert`: that parses the certificate, and knows no proxies.
+        Some((certificates, key)) => {
+            let key = provider.key_provider.load_private_key(key).expect("a key");
+            let resolver = SingleCertAndKey::from(CertifiedKey::new(certificates, key));
+            builder.with_client_cert_resolver(Arc::new(resolver))
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![protocol.to_vec()];
+    let stream = TcpStream::connect(address).await.expect("connects");
+    let name = ServerName::from(address.ip());
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("the client's side of TLS")
 }
 
 pub(crate) fn request(method: Method, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {

@@ -1,13 +1,14 @@
 //! `eds-keystored`: makes a node, checks it, runs it, backs it up.
 //!
-//! Data goes to standard output, the log to standard error (`EDS_LOG` chooses what, as in `EDS_LOG=debug`). Exit status:
+//! Data goes to standard output, the log to standard error (`EDS_LOG` chooses what, `EDS_LOG_FORMAT` its form). Exit status:
 //! 0 done, 1 refused or failed, 2 wrong use, 3 the token refused the PIN (a supervisor must not try again: each start uses
 //! up a try), 4 the token was lost while serving and only a restart can help.
 #![forbid(unsafe_code)]
 
+mod serve;
+
 use std::{
-    io::{self, IsTerminal, Write},
-    net::SocketAddr,
+    io::{self, Write},
     num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -17,11 +18,8 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use eds_keystore::{
-    api,
     audit::{
-        Operation,
         command::{Evidence, Export, export_log, verify_log},
-        console::listener::Listener,
         export::sender::Close,
     },
     authn::{Authenticator, setup},
@@ -29,20 +27,18 @@ use eds_keystore::{
     config::{self, Config, check::Severity},
     hex,
     hsm::{
-        Health, command,
+        command,
         pin::PinSource,
         self_test::{Check, described},
     },
-    node::{Node, SystemClock, startup},
+    logging::{self, Form},
+    node::{SystemClock, startup},
     recovery, rotation,
-    server::{Server, metrics::MetricsServer, tls},
+    server::tls,
     store::backup::Contents,
 };
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getpid, kill_process, set_dumpable_behavior, setrlimit};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-};
+
+use self::serve::serve;
 
 /// The EDS key server.
 #[derive(Parser)]
@@ -225,13 +221,7 @@ enum AuditCommand {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("EDS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_env_filter(filter)
-        .init();
+    let form = logging::start(is_service(&arguments.command));
     let done: Result<(), Failure> = match &arguments.command {
         Command::Init { config } => load(config).and_then(|config| init(&config)).map_err(Failure::from),
         Command::CheckConfig { config, strict } => check_config(config, *strict).map_err(Failure::from),
@@ -247,10 +237,18 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("eds-keystored: {}", failure.reason);
+            match form {
+                Form::Text => eprintln!("eds-keystored: {}", failure.reason),
+                Form::Json => tracing::error!(status = failure.status, reason = failure.reason, "eds-keystored ends"),
+            }
             ExitCode::from(failure.status)
         }
     }
+}
+
+/// Whether the command goes on until it is ended, beside nobody.
+fn is_service(command: &Command) -> bool {
+    matches!(command, Command::Serve { .. } | Command::Audit { command: AuditCommand::Export { follow: true, .. } })
 }
 
 /// Why the program ends, and with which status.
@@ -431,159 +429,6 @@ fn tls_side(config: &Config) -> Result<(Arc<Authenticator>, rustls::ServerConfig
     let authenticator = Arc::new(setup::authenticator(config, Arc::new(SystemClock)).map_err(told)?);
     let tls = tls::server_config(&config.tls, Arc::clone(&authenticator)).map_err(told)?;
     Ok((authenticator, tls))
-}
-
-fn serve(config: &Config) -> Result<(), Failure> {
-    keep_memory_private();
-    if config.hsm.pin == PinSource::Prompt {
-        let reason = "a server logs in again when its token comes back, and nobody may be there then: give it a file or a \
-                      credential as pin-source";
-        return Err(Failure::from(reason.to_owned()));
-    }
-    let started = startup::start(config);
-    let status = if started.pin_refused { PIN_REFUSED } else { 1 };
-    let tls = tls_side(config);
-    let mut reasons: Vec<String> = started
-        .checks
-        .iter()
-        .filter_map(|check| check.outcome.as_ref().err().map(|reason| format!("{}: {reason}", check.what)))
-        .collect();
-    let (node, (authenticator, tls)) = match (started.node, tls) {
-        (Some(node), Ok(tls)) => (node, tls),
-        (_, tls) => {
-            reasons.extend(tls.err().map(|error| format!("certificates: {error}")));
-            return Err(Failure { status, reason: format!("the node does not start:\n  {}", reasons.join("\n  ")) });
-        }
-    };
-    let node = Arc::new(node);
-    node.wrapping.count_start().map_err(told)?;
-    tracing::info!(node = %node.id, number = %node.number, directory = node.directory.version, "every check holds");
-    if let Some(weaker) = node.hsm.facts().custody.weaker() {
-        tracing::warn!(weaker, "private keys are weaker than in a token, as hsm.weaker_wrapped_keys permits");
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(told)?;
-    let token = node.hsm.health();
-    let limits = config.limits.clone().within_files();
-    let served = runtime.block_on(async {
-        let stop = stop_signal().map_err(told)?;
-        tokio::spawn(keep_current(Arc::clone(&authenticator), signal(SignalKind::hangup()).map_err(told)?));
-        let router = api::router(Arc::clone(&node), authenticator, &limits);
-        let metrics = Arc::clone(&node.metrics);
-        metrics.set_certificate_end(tls::certificate_end(&config.tls).unwrap_or(0));
-        let server = Server::bind(config.listen, tls, router, limits, metrics)
-            .await
-            .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
-        let metrics = metrics_server(config.metrics, &node).await?;
-        let (node, every) = (Arc::clone(&node), config.audit.checkpoint);
-        node.log_life(Operation::START).await.map_err(told)?;
-        print(&format!("listening on https://{}\n", server.address()))?;
-        if let Some(metrics) = metrics {
-            print(&format!("metrics at http://{}/metrics\n", metrics.address()))?;
-            tokio::spawn(metrics.run());
-        }
-        let listener = Listener::bind(&config.audit.path, Arc::clone(&node.audit));
-        let officers = tokio::spawn(listener.map_err(|error| format!("audit.path: no socket: {error}"))?.run());
-        let following = tokio::spawn(Arc::clone(&node).follow_kek());
-        let signing = tokio::spawn(Arc::clone(&node).sign_checkpoints(every));
-        let lost = tokio::sync::OnceCell::new();
-        let over = async {
-            tokio::select! {
-                () = stop => {}
-                reason = token_lost(token) => {
-                    let _ = lost.set(reason);
-                }
-            }
-        };
-        server.run(over).await;
-        signing.abort();
-        following.abort();
-        officers.abort();
-        let _ = officers.await;
-        node.log_life(Operation::STOP).await.map_err(told)?;
-        if let Some(reason) = lost.into_inner() {
-            return Err(Failure { status: TOKEN_LOST, reason: format!("the token is lost: {reason}") });
-        }
-        node.sign_checkpoint().await;
-        Ok(())
-    });
-    tracing::info!("stopped");
-    if served.is_err() {
-        end_in_any_case();
-    }
-    // A hanging token must not keep the process.
-    runtime.shutdown_background();
-    served
-}
-
-/// The listener for metrics, if the configuration has one.
-async fn metrics_server(listen: Option<SocketAddr>, node: &Arc<Node>) -> Result<Option<MetricsServer>, String> {
-    let Some(listen) = listen else { return Ok(None) };
-    let router = api::metrics_router(Arc::clone(node));
-    let bound = MetricsServer::bind(listen, router).await;
-    bound.map(Some).map_err(|error| format!("metrics.listen: cannot listen on {listen}: {error}"))
-}
-
-/// Loads authorities, revocation lists and `vomsdir` again, from time to time and when told to by a SIGHUP.
-async fn keep_current(authenticator: Arc<Authenticator>, mut hangup: Signal) {
-    let mut pause = tokio::time::interval(RELOAD_AFTER);
-    pause.tick().await;
-    loop {
-        tokio::select! {
-            _ = pause.tick() => {}
-            _ = hangup.recv() => {}
-        }
-        let authenticator = Arc::clone(&authenticator);
-        match tokio::task::spawn_blocking(move || authenticator.reload()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(error = described(&error), "authorities could not be loaded again; the old ones stay")
-            }
-            Err(error) => tracing::error!(%error, "authorities could not be loaded again; the old ones stay"),
-        }
-    }
-}
-
-/// How often authorities and revocation lists are loaded again.
-const RELOAD_AFTER: Duration = Duration::from_secs(600);
-
-/// Done when only a restart can bring the token back.
-async fn token_lost(mut token: watch::Receiver<Health>) -> String {
-    let lost = token.wait_for(|health| matches!(health, Health::Lost { .. })).await;
-    match lost.as_deref() {
-        Ok(Health::Lost { reason }) => reason.clone(),
-        // The token was dropped: the server is over already.
-        _ => std::future::pending().await,
-    }
-}
-
-/// A module that hangs may hang in the cleaning up at the end of the process, too: then it is ended from outside.
-fn end_in_any_case() {
-    std::thread::spawn(|| {
-        std::thread::sleep(LAST_WAIT);
-        let _ = kill_process(getpid(), rustix::process::Signal::KILL);
-    });
-}
-
-const LAST_WAIT: Duration = Duration::from_secs(20);
-
-/// Shares are in this process for the moment of an answer: no core dump, and no look from other processes of this user.
-fn keep_memory_private() {
-    let no_core = Rlimit { current: Some(0), maximum: Some(0) };
-    let kept = setrlimit(Resource::Core, no_core).and(set_dumpable_behavior(DumpableBehavior::NotDumpable));
-    if let Err(error) = kept {
-        tracing::warn!(%error, "core dumps of this process could not be ruled out");
-    }
-}
-
-/// Done when the process is asked to end.
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }
 
 fn print(text: &str) -> Result<(), String> {
