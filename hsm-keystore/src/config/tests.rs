@@ -41,6 +41,38 @@ fn paths_are_relative_to_the_file_and_limits_have_defaults() {
 }
 
 #[test]
+fn the_example_of_the_package_is_understood() {
+    let config = Config::parse(Path::new("/etc/eds-keystored/node.toml"), include_str!("../../packaging/node.toml"))
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.hsm.pin, PinSource::Credential("hsm-pin".into()));
+    assert_eq!(config.store, StoreConfig::Sqlite("/var/lib/eds-keystored/keys.db".into()));
+}
+
+#[test]
+fn every_setting_is_documented() {
+    let document = include_str!("../../../docs/keystore.md");
+    let (_, settings) = document.split_once("\n### Settings\n").expect("the section");
+    let (settings, _) = settings.split_once("\n## ").expect("the section after");
+    let (settings, limits) = settings.split_once("\n### Limits\n").expect("the limits");
+    let mut documented = 0;
+    for section in ["cluster", "tls", "hsm", "store", "node", "audit", "policy", "limits", "metrics", "authn"] {
+        // A key like no other: the hint lists all that are known.
+        let error = parse(&format!("[{section}]\nqqqqqqqqqqqqqqqq = 1\n")).expect_err("an unknown key").to_string();
+        let (_, known) = error.split_once(&format!("known in [{section}]: ")).unwrap_or_else(|| panic!("{error}"));
+        for key in known.lines().next().unwrap_or_default().split(", ") {
+            let (table, name) = if section == "limits" {
+                (limits, format!("`{key}`"))
+            } else {
+                (settings, format!("`{section}.{key}`"))
+            };
+            assert!(table.contains(&name), "{name} is not documented");
+            documented += 1;
+        }
+    }
+    assert!(settings.contains("`listen`") && documented > 40, "{documented}");
+}
+
+#[test]
 fn a_token_may_be_named_by_a_uri() {
     let uri = "uri = \"pkcs11:token=eds%2D1;serial=2f?pin-source=credential:hsm-pin\"";
     let text = GOOD.replace("token = \"eds-node-1\"", uri).replace("pin_file = \"pin\"\n", "");
