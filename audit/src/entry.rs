@@ -59,6 +59,10 @@ impl Operation {
     pub const WITHDRAW: Self = Self(Cow::Borrowed("key.withdraw"));
     /// Delete keys for ever.
     pub const UNREGISTER: Self = Self(Cow::Borrowed("key.unregister"));
+    /// Store the share of a key that an imaging device made.
+    pub const DEVICE_REGISTER: Self = Self(Cow::Borrowed("device.register"));
+    /// Make pending keys of imaging devices active.
+    pub const DEVICE_CONFIRM: Self = Self(Cow::Borrowed("device.confirm"));
     /// Release shares.
     pub const FETCH: Self = Self(Cow::Borrowed("key.fetch"));
     /// Read what the node holds of a key.
@@ -89,6 +93,10 @@ impl Operation {
     pub const KEK_RETIRE: Self = Self(Cow::Borrowed("kek.retire"));
     /// Officers removed a retired KEK from the token.
     pub const KEK_DESTROY: Self = Self(Cow::Borrowed("kek.destroy"));
+    /// Officers enrolled an imaging device.
+    pub const DEVICE_ENROLL: Self = Self(Cow::Borrowed("device.enroll"));
+    /// Officers revoked an imaging device.
+    pub const DEVICE_REVOKE: Self = Self(Cow::Borrowed("device.revoke"));
     /// Officers wrote a backup of the database.
     pub const STORE_BACKUP: Self = Self(Cow::Borrowed("store.backup"));
     /// Officers made the database from a backup.
@@ -105,12 +113,14 @@ impl Operation {
     pub const UNKNOWN: Self = Self(Cow::Borrowed("unknown"));
 
     /// What officers do at a node's own command line.
-    pub const OF_OFFICERS: [Self; 8] = [
+    pub const OF_OFFICERS: [Self; 10] = [
         Self::TOKEN_CHANGE,
         Self::KEK_ROTATE,
         Self::KEK_REWRAP,
         Self::KEK_RETIRE,
         Self::KEK_DESTROY,
+        Self::DEVICE_ENROLL,
+        Self::DEVICE_REVOKE,
         Self::STORE_BACKUP,
         Self::STORE_RESTORE,
         Self::AUDIT_CREATE,

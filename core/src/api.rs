@@ -4,6 +4,7 @@
 //! call, and every key of a batch is decided on its own.
 
 pub mod access;
+pub mod device;
 pub mod object;
 #[cfg(feature = "schema")]
 pub mod schema;

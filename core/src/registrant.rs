@@ -5,6 +5,11 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::ids::{ClusterId, DeviceId};
+
+/// The kind of imaging devices.
+pub const KIND_DEVICE: &str = "device";
+
 /// A registrant: the name of a caller within the namespace of the authority that vouches for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Registrant<'a> {
@@ -16,7 +21,12 @@ pub struct Registrant<'a> {
     pub subject: &'a [u8],
 }
 
-impl Registrant<'_> {
+impl<'a> Registrant<'a> {
+    /// An imaging device of a cluster.
+    pub const fn device(cluster: &'a ClusterId, device: &'a DeviceId) -> Self {
+        Self { kind: KIND_DEVICE, namespace: cluster.as_bytes(), subject: device.as_bytes() }
+    }
+
     /// SHA-256("eds/v1/registrant" ‖ kind ‖ namespace ‖ subject), each after its length as u32 LE.
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();

@@ -11,7 +11,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use eds_core::ids::{FileId, KeyId};
+use eds_core::{
+    api::access::typed::TypedError,
+    ids::{FileId, KeyId},
+};
 
 use crate::{
     audit, catalog, cluster, config, credentials, dicom,
@@ -294,6 +297,12 @@ pub enum Error {
     /// The random source of the operating system.
     #[error("the operating system's random source failed")]
     Random(#[from] getrandom::Error),
+}
+
+impl From<TypedError> for Error {
+    fn from(error: TypedError) -> Self {
+        Self::AccessText(error.into())
+    }
 }
 
 impl Error {

@@ -7,6 +7,7 @@
 mod access;
 mod audit;
 mod call;
+mod device;
 mod fetch;
 mod keys;
 mod known;

@@ -23,6 +23,7 @@ pub mod audit;
 pub mod authn;
 pub mod ceremony;
 pub mod config;
+pub mod devices;
 pub mod hex;
 pub mod hsm;
 pub mod identity;

@@ -1,6 +1,7 @@
 //! A node at work: its identity, the cluster directory, its token and its store, shared by all requests.
 
 pub mod access;
+pub mod devices;
 pub mod kek;
 pub mod startup;
 
@@ -19,7 +20,7 @@ use crate::{
     hsm::{Health, Hsm, measured::Measured, self_test::described},
     logging::Trouble,
     metrics::Metrics,
-    node::{access::AccessGuard, kek::Wrapping},
+    node::{access::AccessGuard, devices::DeviceGuard, kek::Wrapping},
     policy::node::NodePolicy,
     shares::{ShareContext, ToOpen},
     store::{ShareStore, StoredBody, StoredKey},
@@ -69,6 +70,8 @@ pub struct Node {
     pub clock: Arc<dyn Clock>,
     /// Checks access lists as they are read.
     pub access: AccessGuard,
+    /// Checks enrolments of imaging devices as they are read.
+    pub devices: DeviceGuard,
     /// The log of every decision.
     pub audit: Arc<Log>,
     /// Who administers the node, and who may register keys.
@@ -92,9 +95,10 @@ impl Node {
         let metrics = Arc::new(Metrics::default());
         let hsm: Arc<dyn Hsm> = Arc::new(Measured::new(hsm, Arc::clone(&metrics)));
         let access = AccessGuard::new(id, Arc::clone(&hsm));
+        let devices = DeviceGuard::new(id, Arc::clone(&hsm));
         let wrapping = Wrapping::new(Arc::clone(&hsm), Arc::clone(&store));
         let policy = NodePolicy::default();
-        Self { id, number, directory, hsm, store, wrapping, clock, access, audit, policy, metrics }
+        Self { id, number, directory, hsm, store, wrapping, clock, access, devices, audit, policy, metrics }
     }
 
     /// The node with this policy.

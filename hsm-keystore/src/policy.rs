@@ -4,6 +4,7 @@
 //! everybody and the entries of the access list are asked in this order, and the first whose set has the permission
 //! allows. Nothing takes a permission away. Every node decides alone.
 
+pub mod enrolment;
 pub mod explain;
 pub mod node;
 pub mod stored;

@@ -150,14 +150,14 @@ impl RotationError {
 }
 
 /// What officers work with, beside a server or without: token, database and identity of a node, which belong together.
-struct Office {
+pub(crate) struct Office {
     identity: Identity,
     hsm: Arc<Pkcs11Hsm>,
     store: Arc<dyn ShareStore>,
 }
 
 impl Office {
-    fn open(config: &Config) -> Result<Self, RotationError> {
+    pub(crate) fn open(config: &Config) -> Result<Self, RotationError> {
         let identity = Identity::load(&config.identity)?;
         let store = store::open_current(&config.store)?;
         let keks = store.keks()?;
@@ -178,12 +178,20 @@ impl Office {
         Ok(Self { identity, hsm: Arc::new(hsm), store })
     }
 
-    fn node(&self) -> NodeId {
+    pub(crate) fn node(&self) -> NodeId {
         self.identity.node
     }
 
+    pub(crate) fn hsm(&self) -> &Arc<Pkcs11Hsm> {
+        &self.hsm
+    }
+
+    pub(crate) fn store(&self) -> &dyn ShareStore {
+        self.store.as_ref()
+    }
+
     /// The audit log that tells what is done here.
-    fn console(&self, config: &Config) -> Console {
+    pub(crate) fn console(&self, config: &Config) -> Console {
         Console::new(&config.audit, &self.identity, Some(Arc::<Pkcs11Hsm>::clone(&self.hsm)))
     }
 }

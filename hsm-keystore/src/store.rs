@@ -9,6 +9,7 @@
 
 mod backend;
 pub mod backup;
+pub mod devices;
 mod life;
 pub mod memory;
 pub mod postgres;
@@ -25,7 +26,10 @@ use eds_core::{
     ids::{Epoch, KeyId, NodeId},
 };
 
-pub use self::backend::{create, discard, exists, open, open_current};
+pub use self::{
+    backend::{create, discard, exists, open, open_current},
+    devices::{DeviceCounter, DeviceStore, StoredDevice},
+};
 
 /// The SHA-256 digest of a registrant, as `eds_core::registrant` computes it.
 pub type RegistrantDigest = [u8; 32];
@@ -115,6 +119,8 @@ pub struct Registration {
     pub id: [u8; 16],
     /// SHA-256 over the manifests: the same registration has the same content.
     pub content: [u8; 32],
+    /// The counter of the imaging device that made the key, if one did: there is one key then.
+    pub counter: Option<DeviceCounter>,
     /// Seconds since 1970.
     pub at: u64,
 }
@@ -199,6 +205,8 @@ pub enum Registered {
     KeyExists(KeyId),
     /// This key was deleted, and cannot come back.
     KeyDeleted(KeyId),
+    /// The device used this counter for that key before.
+    CounterUsed(KeyId),
     /// The records are not all wrapped by the active KEK: wrap them by that one. Nothing was stored.
     OtherKek,
 }
@@ -221,7 +229,7 @@ pub enum Changed {
 }
 
 /// Keeps the shares of a node. One suite of tests holds for every implementation.
-pub trait ShareStore: Send + Sync {
+pub trait ShareStore: DeviceStore + Send + Sync {
     /// What the database was made for.
     ///
     /// # Errors

@@ -4,6 +4,8 @@
 //! display. A change names the digest of the list that the caller saw, so that two changes at once do not undo each other,
 //! and brings a higher version, so that an old list can be told from a new one.
 
+pub mod typed;
+
 use std::{string::String, vec::Vec};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -30,4 +30,7 @@ pub struct WhoAmI {
     pub administrator: bool,
     /// Whether the caller may register keys on the node.
     pub may_register: bool,
+    /// Whether the caller may deliver what imaging devices made.
+    #[serde(default)]
+    pub may_deliver: bool,
 }

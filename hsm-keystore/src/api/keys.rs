@@ -35,7 +35,7 @@ async fn by_registrant(call: Call, body: &[u8], change: RegistrantsChange) -> Re
     let keys = keys(body, &call.trail)?;
     call.work(move |node, caller, trail| {
         let changed = change(node.store.as_ref(), &keys, &caller.registrant(), node.clock.now())?;
-        Ok(answer(&keys, changed, trail))
+        Ok(answer(&keys, changed, trail, "registrant"))
     })
     .await
 }
@@ -186,11 +186,11 @@ pub(super) fn keys(body: &[u8], trail: &Trail) -> Result<Vec<KeyId>, ApiError> {
     Ok(keys)
 }
 
-/// The answer to what only the registrant may do.
-fn answer(keys: &[KeyId], changed: Vec<Changed>, trail: &Trail) -> KeysAnswer {
+/// The answer to what only the registrant may do, or a courier for the device that is the registrant.
+pub(super) fn answer(keys: &[KeyId], changed: Vec<Changed>, trail: &Trail, rule: &str) -> KeysAnswer {
     let results = keys.iter().zip(changed).enumerate().map(|(position, (key, changed))| {
         let (result, word) = result(*key, changed);
-        trail.note(position, word.map_or_else(|| Note::allowed("registrant"), Note::refused));
+        trail.note(position, word.map_or_else(|| Note::allowed(rule), Note::refused));
         result
     });
     KeysAnswer { results: results.collect() }

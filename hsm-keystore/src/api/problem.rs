@@ -68,6 +68,12 @@ words! {
     UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "the body is of another type";
     /// A manifest is not acceptable.
     ManifestRejected = "manifest-rejected", UNPROCESSABLE_ENTITY, "a manifest is not acceptable";
+    /// The device is not enrolled here.
+    DeviceUnknown = "device-unknown", FORBIDDEN, "the device is not enrolled on this node";
+    /// The device was revoked here.
+    DeviceRevoked = "device-revoked", FORBIDDEN, "the device was revoked";
+    /// The device used the counter for another key.
+    CounterUsed = "counter-used", CONFLICT, "the device used this counter before";
     /// The registrant used a newer cluster directory than this node has.
     DirectoryOutdated = "directory-outdated", CONFLICT, "the node's cluster directory is older";
     /// The sealed shares do not open, or do not fit the manifests.
@@ -86,6 +92,8 @@ words! {
     RequestTimeout = "request-timeout", REQUEST_TIMEOUT, "the request did not arrive in time";
     /// The key's access list was altered in the database.
     AccessListAltered = "access-list-altered", INTERNAL_SERVER_ERROR, "access list was altered";
+    /// The enrolment of a device was altered in the database.
+    EnrolmentAltered = "enrolment-altered", INTERNAL_SERVER_ERROR, "the enrolment was altered";
     /// The key's share does not open: its row was altered, or is another KEK's.
     ShareUnreadable = "share-unreadable", INTERNAL_SERVER_ERROR, "the share does not open";
     /// The token does not answer.

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 use axum::Json;
 use eds_core::{
-    api::{KeyResult, KeyState, KeyText, KeysAnswer, RegisterRequest, access},
+    api::{Binary, KeyResult, KeyState, KeyText, KeysAnswer, RegisterRequest, access},
     ids::{Epoch, KeyId},
     manifest::Manifest,
     registrant::registration_aad,
@@ -59,52 +59,72 @@ fn register(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Resu
     let digests: Vec<[u8; 32]> = manifests.iter().map(Manifest::digest).collect();
     let registrant = caller.registrant();
 
-    let shares = open(node, &registrant, &digests, &request.sealed.0)?;
-    check_shares(node, &manifests, &shares)?;
-
+    let shares = open(node, &registrant, &digests, &request.sealed.0, "this caller")?;
     let lists = access_lists(caller, &manifests, &request.access)?;
-    let access = seal(node, &lists)?;
-    let checked = manifests.iter().zip(&digests).zip(&shares);
-    let checked: Vec<_> = checked.map(|((manifest, digest), share)| to_seal(manifest, *digest, share)).collect();
-    let seal_shares = || node.wrapping.seal(node.id, &checked);
-    let records = seal_shares()?;
-
-    for (position, access) in access.iter().enumerate() {
-        trail.note(position, Note::allowed("create").with_access_list(Sha256::digest(&access.list).into()));
-    }
-    trail.write_ahead(node)?;
-    let registration = Registration { registrant, id, content: content(&digests), at: node.clock.now() };
-    let mut new: Vec<NewKey> = manifests
-        .iter()
-        .zip(request.manifests)
-        .zip(digests.iter().copied())
-        .zip(records)
-        .zip(access)
-        .map(|((((manifest, encoded), manifest_digest), record), access)| NewKey {
-            key: manifest.key,
-            epoch: manifest.epoch,
-            manifest: encoded.0,
-            manifest_digest,
-            record,
-            access,
-        })
-        .collect();
-    let mut registered = node.store.register(&registration, &new)?;
-    for _ in 0..ROTATIONS {
-        if registered != Registered::OtherKek {
-            break;
-        }
-        // Officers rotated the KEK since this process looked: the same shares are sealed anew, under the active one.
-        node.wrapping.follow()?;
-        for (new, record) in new.iter_mut().zip(seal_shares()?) {
-            new.record = record;
-        }
-        registered = node.store.register(&registration, &new)?;
-    }
+    let registration = Registration { registrant, id, content: content(&digests), counter: None, at: node.clock.now() };
+    let batch = Batch { registration, manifests, encoded: request.manifests, digests, shares, lists };
+    let (registered, new) = batch.keep(node, trail, "create")?;
     if let Registered::Before(states) = &registered {
-        catch_up(node, &request.access, &lists, &new, states)?;
+        catch_up(node, &request.access, &batch.lists, &new, states)?;
     }
-    answer(registered, &manifests)
+    answer(registered, &batch.manifests)
+}
+
+/// Keys whose manifests were checked, and what came with them.
+pub(super) struct Batch {
+    pub(super) registration: Registration,
+    pub(super) manifests: Vec<Manifest>,
+    /// The manifests as they came.
+    pub(super) encoded: Vec<Binary>,
+    pub(super) digests: Vec<[u8; 32]>,
+    pub(super) shares: Vec<ShareRecord>,
+    pub(super) lists: Vec<(KeyId, AccessList)>,
+}
+
+impl Batch {
+    /// Checks the shares, writes ahead what is allowed by this rule, and stores all of it or none.
+    pub(super) fn keep(&self, node: &Node, trail: &Trail, rule: &str) -> Result<(Registered, Vec<NewKey>), ApiError> {
+        let Self { registration, manifests, encoded, digests, shares, lists } = self;
+        check_shares(node, manifests, shares)?;
+        let access = seal(node, lists)?;
+        let checked = manifests.iter().zip(digests).zip(shares);
+        let checked: Vec<_> = checked.map(|((manifest, digest), share)| to_seal(manifest, *digest, share)).collect();
+        let seal_shares = || node.wrapping.seal(node.id, &checked);
+        let records = seal_shares()?;
+
+        for (position, access) in access.iter().enumerate() {
+            trail.note(position, Note::allowed(rule).with_access_list(Sha256::digest(&access.list).into()));
+        }
+        trail.write_ahead(node)?;
+        let mut new: Vec<NewKey> = manifests
+            .iter()
+            .zip(encoded)
+            .zip(digests)
+            .zip(records)
+            .zip(access)
+            .map(|((((manifest, encoded), manifest_digest), record), access)| NewKey {
+                key: manifest.key,
+                epoch: manifest.epoch,
+                manifest: encoded.0.clone(),
+                manifest_digest: *manifest_digest,
+                record,
+                access,
+            })
+            .collect();
+        let mut registered = node.store.register(registration, &new)?;
+        for _ in 0..ROTATIONS {
+            if registered != Registered::OtherKek {
+                break;
+            }
+            // Officers rotated the KEK since this process looked: the same shares are sealed anew, under the active one.
+            node.wrapping.follow()?;
+            for (new, record) in new.iter_mut().zip(seal_shares()?) {
+                new.record = record;
+            }
+            registered = node.store.register(registration, &new)?;
+        }
+        Ok((registered, new))
+    }
 }
 
 /// Decodes the manifests and checks each against the directory.
@@ -121,15 +141,20 @@ fn manifests(node: &Node, request: &RegisterRequest) -> Result<Vec<Manifest>, Ap
                 let detail = format!("manifest {position}: key {} is listed twice", manifest.key);
                 return Err(ApiError::new(Word::InvalidValue, detail));
             }
-            check_manifest(node, &manifest).map_err(|(word, reason)| {
-                ApiError::new(word, format!("manifest {position}, key {}: {reason}", manifest.key))
-            })?;
+            let rejected =
+                |(word, reason)| ApiError::new(word, format!("manifest {position}, key {}: {reason}", manifest.key));
+            if manifest.origin.is_some() {
+                let reason = "comes from a device: a courier delivers it to /v1/device/register";
+                return Err(rejected((Word::ManifestRejected, reason.to_owned())));
+            }
+            check_manifest(node, &manifest).map_err(rejected)?;
             Ok(manifest)
         })
         .collect()
 }
 
-fn check_manifest(node: &Node, manifest: &Manifest) -> Result<(), (Word, String)> {
+/// Checks a manifest against the directory, whoever made it.
+pub(super) fn check_manifest(node: &Node, manifest: &Manifest) -> Result<(), (Word, String)> {
     let directory = &node.directory;
     if manifest.cluster != directory.cluster {
         return Err((Word::WrongNode, format!("is for cluster {}, not {}", manifest.cluster, directory.cluster)));
@@ -143,10 +168,6 @@ fn check_manifest(node: &Node, manifest: &Manifest) -> Result<(), (Word, String)
     }
     if manifest.directory_version == 0 {
         return Err((Word::ManifestRejected, "names no version of the cluster directory".into()));
-    }
-    if manifest.origin.is_some() {
-        let reason = "comes from a device; this release takes no registrations of devices".into();
-        return Err((Word::ManifestRejected, reason));
     }
     if manifest.epoch != Epoch::new(0) {
         return Err((Word::ManifestRejected, "a new key starts with epoch 0".into()));
@@ -167,8 +188,14 @@ fn check_manifest(node: &Node, manifest: &Manifest) -> Result<(), (Word, String)
     Ok(())
 }
 
-/// Opens the sealed list. It opens only for this caller and these manifests.
-fn open(node: &Node, registrant: &[u8; 32], digests: &[[u8; 32]], sealed: &[u8]) -> Result<Vec<ShareRecord>, ApiError> {
+/// Opens the sealed list. It opens only for this registrant, named in words for the refusal, and these manifests.
+pub(super) fn open(
+    node: &Node,
+    registrant: &[u8; 32],
+    digests: &[[u8; 32]],
+    sealed: &[u8],
+    whom: &str,
+) -> Result<Vec<ShareRecord>, ApiError> {
     let info = Info::share(node.directory.cluster, node.id);
     let aad = registration_aad(digests.iter().copied(), registrant);
     let key = TransportKey::of(node.hsm.as_ref())?;
@@ -176,7 +203,7 @@ fn open(node: &Node, registrant: &[u8; 32], digests: &[[u8; 32]], sealed: &[u8])
         SealingError::Key(error) => ApiError::from(error),
         _ => ApiError::new(
             Word::ShareRejected,
-            "the sealed shares do not open for this node, this caller and these manifests",
+            format!("the sealed shares do not open for this node, {whom} and these manifests"),
         ),
     })?;
     let list = ShareList::parse(&list)
@@ -289,14 +316,14 @@ fn to_seal(manifest: &Manifest, digest: [u8; 32], record: &ShareRecord) -> ToSea
 }
 
 /// What makes two registrations the same: their manifests, which hold the digest of every share.
-fn content(digests: &[[u8; 32]]) -> [u8; 32] {
+pub(super) fn content(digests: &[[u8; 32]]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"eds/v1/registration");
     digests.iter().for_each(|digest| hash.update(digest));
     hash.finalize().into()
 }
 
-fn answer(registered: Registered, manifests: &[Manifest]) -> Result<KeysAnswer, ApiError> {
+pub(super) fn answer(registered: Registered, manifests: &[Manifest]) -> Result<KeysAnswer, ApiError> {
     let states = match registered {
         Registered::Stored => vec![KeyState::Pending; manifests.len()],
         Registered::Before(states) => states,
@@ -307,6 +334,16 @@ fn answer(registered: Registered, manifests: &[Manifest]) -> Result<KeysAnswer, 
         Registered::KeyExists(key) => {
             let detail = format!("key {key} exists already and was not changed; nothing of this call was stored");
             return Err(ApiError::new(Word::KeyExists, detail));
+        }
+        Registered::CounterUsed(other) => {
+            let origin = manifests.first().and_then(|manifest| manifest.origin.as_ref());
+            let (device, counter) =
+                origin.map(|origin| (origin.device.to_string(), origin.counter)).unwrap_or_default();
+            let detail = format!(
+                "device {device} used counter {counter} for key {other} before: its counter went back, or another device has \
+                 its key; its officers must look at it"
+            );
+            return Err(ApiError::new(Word::CounterUsed, detail));
         }
         Registered::OtherKek => {
             return Err(ApiError::new(Word::Busy, "this node's KEK is being changed; nothing was stored, try again"));

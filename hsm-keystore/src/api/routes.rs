@@ -9,7 +9,7 @@ use axum::{
 };
 
 use crate::{
-    api::{Shared, access, audit, fetch, keys, metrics, openapi, register, status, whoami},
+    api::{Shared, access, audit, device, fetch, keys, metrics, openapi, register, status, whoami},
     audit::Operation,
 };
 
@@ -54,6 +54,8 @@ routes! {
     post "/v1/confirm" => keys::confirm, CONFIRM;
     post "/v1/withdraw" => keys::withdraw, WITHDRAW;
     post "/v1/unregister" => keys::unregister, UNREGISTER;
+    post "/v1/device/register" => device::register, DEVICE_REGISTER;
+    post "/v1/device/confirm" => device::confirm, DEVICE_CONFIRM;
     post "/v1/fetch" => fetch::handler, FETCH;
     get "/v1/keys/{id}" => keys::information, STATE;
     post "/v1/access/read" => access::read, ACL_READ;

@@ -4,6 +4,7 @@
 //! The requests go through the real routes; callers are put in where the TLS connection would prove them.
 
 mod change;
+mod device;
 mod harness;
 mod whoami;
 

@@ -194,6 +194,7 @@ fn outcome(word: Word) -> Outcome {
         | Word::Internal
         | Word::ShareUnreadable
         | Word::AccessListAltered
+        | Word::EnrolmentAltered
         | Word::AuditUnavailable => Outcome::Failed(reason),
         _ => Outcome::Refused(reason),
     }

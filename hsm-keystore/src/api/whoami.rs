@@ -28,5 +28,6 @@ pub(super) async fn handler(Call { shared, caller, .. }: Call) -> Json<WhoAmI> {
         valid_until: caller.valid_until,
         administrator: asker.administrator,
         may_register: policy.may_create(asker),
+        may_deliver: policy.may_deliver(asker),
     })
 }

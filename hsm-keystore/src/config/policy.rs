@@ -1,4 +1,4 @@
-//! The section `[policy]`: administrators and who may register keys.
+//! The section `[policy]`: administrators, couriers, and who may register keys.
 //!
 //! A person is named by authority and subject, never by a subject alone: another authority could issue the same name.
 
@@ -7,56 +7,62 @@ use std::ops::Range;
 use eds_core::names;
 
 use super::reader::{Item, Section, Text};
-use crate::policy::node::{Administrator, Create, NodePolicy};
+use crate::policy::node::{Create, NodePolicy, Party};
 
 /// Reads the section.
 pub(super) fn read(section: &Section<'_>) -> NodePolicy {
-    let mut administrators = Vec::new();
-    for item in section.list("admins").unwrap_or_default() {
-        let read = match item {
-            Item::Text(text) => group(&text).ok_or_else(|| (text.span, format!("{:?} is not a group", text.value))),
-            Item::Table(table) => person(table),
-        };
-        match read {
-            Ok(administrator) => administrators.push(administrator),
-            Err((span, wrong)) => section.fault(span, format!("policy.admins: {wrong}"), PERSON),
-        }
-    }
+    let (administrators, couriers) = (parties(section, "admins"), parties(section, "couriers"));
     let create = match section.texts("create") {
         None => Create::Anybody,
         Some(groups) if groups.iter().any(|group| group.value == "any") => Create::Anybody,
         Some(groups) => Create::Groups(groups.into_iter().filter_map(|group| creator(section, group)).collect()),
     };
-    NodePolicy { administrators, create }
+    NodePolicy { administrators, couriers, create }
 }
 
-fn group(text: &Text<'_>) -> Option<Administrator> {
-    names::group(text.value).map(Administrator::Group)
+/// Groups, and people with the authority that speaks for them.
+fn parties(section: &Section<'_>, key: &'static str) -> Vec<Party> {
+    let mut parties = Vec::new();
+    for item in section.list(key).unwrap_or_default() {
+        let read = match item {
+            Item::Text(text) => group(&text).ok_or_else(|| (text.span, format!("{:?} is not a group", text.value))),
+            Item::Table(table) => person(table),
+        };
+        match read {
+            Ok(party) => parties.push(party),
+            Err((span, wrong)) => section.fault(span, format!("policy.{key}: {wrong}"), PERSON),
+        }
+    }
+    parties
+}
+
+fn group(text: &Text<'_>) -> Option<Party> {
+    names::group(text.value).map(Party::Group)
 }
 
 /// A person, with the authority that speaks for the name.
-fn person(table: Section<'_>) -> Result<Administrator, (Range<usize>, String)> {
+fn person(table: Section<'_>) -> Result<Party, (Range<usize>, String)> {
     let span = table.span();
     table.need(&["issuer", "subject"]);
     let (issuer, subject) = (table.text("issuer"), table.text("subject"));
     table.finish();
     // Where one is missing, that is noted already, and the empty name goes nowhere.
     let (Some(issuer), Some(subject)) = (issuer, subject) else {
-        return Ok(Administrator::Token { issuer: String::new(), subject: String::new() });
+        return Ok(Party::Token { issuer: String::new(), subject: String::new() });
     };
     let (issuer, subject) = (issuer.value.to_owned(), subject.value.to_owned());
     if issuer.starts_with("https://") {
         if subject.is_empty() {
             return Err((span, "the subject of a token is empty".to_owned()));
         }
-        return Ok(Administrator::Token { issuer, subject });
+        return Ok(Party::Token { issuer, subject });
     }
     for (which, name) in [("issuer", &issuer), ("subject", &subject)] {
         if !names::is_slash_form(name) {
             return Err((span, format!("{which} {name:?} is not a name in slash form")));
         }
     }
-    Ok(Administrator::Certificate { issuer, subject })
+    Ok(Party::Certificate { issuer, subject })
 }
 
 fn creator(section: &Section<'_>, text: Text<'_>) -> Option<String> {

@@ -1,7 +1,7 @@
 //! What a file may say, and that all that is wrong with it is told.
 
 use super::*;
-use crate::policy::node::{Administrator, Create};
+use crate::policy::node::{Create, Party};
 
 const GOOD: &str = r#"listen = "127.0.0.1:7443"
 
@@ -151,16 +151,22 @@ admins = [
   { issuer = "/O=Ward/CN=CA", subject = "/O=Ward/CN=Officer" },
   { issuer = "https://id.example", subject = "42" },
 ]
+couriers = ["/acme/Role=courier", { issuer = "/O=Ward/CN=CA", subject = "/O=Ward/CN=Cart 3" }]
 create = ["/acme"]
 "#;
     let policy = parse(&format!("{GOOD}{section}")).expect("a good file").policy;
     let text = |text: &str| text.to_owned();
     let expected = [
-        Administrator::Group(text("/acme/Role=security")),
-        Administrator::Certificate { issuer: text("/O=Ward/CN=CA"), subject: text("/O=Ward/CN=Officer") },
-        Administrator::Token { issuer: text("https://id.example"), subject: text("42") },
+        Party::Group(text("/acme/Role=security")),
+        Party::Certificate { issuer: text("/O=Ward/CN=CA"), subject: text("/O=Ward/CN=Officer") },
+        Party::Token { issuer: text("https://id.example"), subject: text("42") },
     ];
     assert_eq!((policy.administrators, policy.create), (expected.to_vec(), Create::Groups(vec![text("/acme")])));
+    let couriers = [
+        Party::Group(text("/acme/Role=courier")),
+        Party::Certificate { issuer: text("/O=Ward/CN=CA"), subject: text("/O=Ward/CN=Cart 3") },
+    ];
+    assert_eq!(policy.couriers, couriers);
     for (create, expected) in [("[\"any\"]", Create::Anybody), ("[]", Create::Groups(Vec::new()))] {
         let policy = parse(&format!("{GOOD}\n[policy]\ncreate = {create}\n")).expect("a good file").policy;
         assert_eq!(policy.create, expected);
@@ -171,6 +177,7 @@ create = ["/acme"]
         r#"admins = [{ issuer = "/O=Ward/CN=CA", subject = "/O=a\\x2Fb" }]"#,
         r#"admins = [{ issuer = "CA", subject = "/O=Ward/CN=Officer" }]"#,
         r#"admins = [{ issuer = "https://id.example", subject = "" }]"#,
+        r#"couriers = ["/O=Ward/CN=Cart 3"]"#,
         r#"create = ["/CN=anyone"]"#,
         r#"creators = []"#,
     ] {

@@ -1,7 +1,8 @@
-//! What a node's configuration says of people: who administers it, and who may register keys.
+//! What a node's configuration says of people: who administers it, who may register keys, and who may deliver what imaging
+//! devices made.
 //!
-//! Administrators may do everything with every key of this node. They are named as a group, or as a subject together with
-//! the authority that vouches for it, so that no other authority can issue an administrator.
+//! Administrators may do everything with every key of this node. They and couriers are named as a group, or as a subject together with
+//! the authority that vouches for it, so that no other authority can issue one.
 
 use eds_core::{api::access::KIND_TOKEN, api::access::KIND_X509, names};
 
@@ -11,14 +12,16 @@ use crate::policy::{Caller, Subject};
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodePolicy {
     /// Who administers the node.
-    pub administrators: Vec<Administrator>,
+    pub administrators: Vec<Party>,
+    /// Who may deliver what imaging devices made.
+    pub couriers: Vec<Party>,
     /// Who may register keys.
     pub create: Create,
 }
 
-/// Who administers a node.
+/// Somebody whom a configuration names.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Administrator {
+pub enum Party {
     /// The subject of a certificate, both names in slash form.
     Certificate {
         /// The authority.
@@ -47,7 +50,7 @@ pub enum Create {
     Groups(Vec<String>),
 }
 
-impl Administrator {
+impl Party {
     fn is(&self, subject: &Subject, groups: &[String]) -> bool {
         match self {
             Self::Certificate { issuer, subject: name } => {
@@ -68,6 +71,11 @@ impl NodePolicy {
     pub fn caller<'a>(&self, subject: &'a Subject, groups: &'a [String]) -> Caller<'a> {
         let administrator = self.administrators.iter().any(|administrator| administrator.is(subject, groups));
         Caller { subject, groups, administrator }
+    }
+
+    /// Whether the caller may deliver what imaging devices made.
+    pub fn may_deliver(&self, caller: Caller<'_>) -> bool {
+        caller.administrator || self.couriers.iter().any(|courier| courier.is(caller.subject, caller.groups))
     }
 
     /// Whether the caller may register keys.
@@ -99,10 +107,11 @@ mod tests {
         let text = |text: &str| text.to_owned();
         let policy = NodePolicy {
             administrators: vec![
-                Administrator::Certificate { issuer: text("/CN=ca"), subject: text("/CN=officer") },
-                Administrator::Token { issuer: text("https://id.example"), subject: text("42") },
-                Administrator::Group(text("/acme/Role=security")),
+                Party::Certificate { issuer: text("/CN=ca"), subject: text("/CN=officer") },
+                Party::Token { issuer: text("https://id.example"), subject: text("42") },
+                Party::Group(text("/acme/Role=security")),
             ],
+            couriers: Vec::new(),
             create: Create::Groups(vec![text("/acme")]),
         };
         let is = |subject: &Subject, groups: &[&str]| {
@@ -131,7 +140,7 @@ mod tests {
     fn keys_are_registered_by_the_groups_named_and_by_everybody_where_none_is() {
         let person = subject("x509", &der("ca"), &der("bob"));
         let may = |create: Create, groups: &[String], administrator| {
-            let policy = NodePolicy { administrators: Vec::new(), create };
+            let policy = NodePolicy { create, ..NodePolicy::default() };
             policy.may_create(Caller { subject: &person, groups, administrator })
         };
         let acme = [String::from("/acme")];
@@ -141,5 +150,23 @@ mod tests {
         assert!(!may(Create::Groups(acme.to_vec()), &[], false));
         assert!(may(Create::Groups(Vec::new()), &[], true));
         assert!(!may(Create::Groups(Vec::new()), &acme, false));
+    }
+
+    #[test]
+    fn couriers_are_those_named_and_administrators_and_nobody_where_none_is() {
+        let courier = Party::Certificate { issuer: "/CN=ca".into(), subject: "/CN=cart".into() };
+        let policy =
+            NodePolicy { couriers: vec![courier, Party::Group("/acme/Role=courier".into())], ..NodePolicy::default() };
+        let (ca, cart, bob) = (der("ca"), der("cart"), der("bob"));
+        let may = |policy: &NodePolicy, namespace: &[u8], name: &[u8], groups: &[&str], administrator| {
+            let (person, groups) = (subject("x509", namespace, name), groups.iter().map(|group| (*group).to_owned()));
+            policy.may_deliver(Caller { subject: &person, groups: &groups.collect::<Vec<_>>(), administrator })
+        };
+        assert!(may(&policy, &ca, &cart, &[], false));
+        assert!(may(&policy, &ca, &bob, &["/acme/Role=courier"], false));
+        assert!(may(&policy, &ca, &bob, &[], true));
+        assert!(!may(&policy, &ca, &bob, &["/acme"], false));
+        assert!(!may(&policy, &bob, &cart, &[], false), "of another authority");
+        assert!(!may(&NodePolicy::default(), &ca, &cart, &["/acme/Role=courier"], false));
     }
 }

@@ -42,7 +42,11 @@ pub fn decode(bytes: &[u8]) -> Result<AccessList, Unreadable> {
 
 /// What the HMAC is computed over: label, HMAC key, node, key and stored bytes, each after its length as u32 LE.
 pub fn mac_message(mac_key: &TokenKeyId, node: NodeId, key: KeyId, stored: &[u8]) -> Vec<u8> {
-    let fields: [&[u8]; 5] = [b"eds/v1/access-list", mac_key.as_bytes(), node.as_bytes(), key.as_bytes(), stored];
+    labelled([b"eds/v1/access-list", mac_key.as_bytes(), node.as_bytes(), key.as_bytes(), stored])
+}
+
+/// Fields of a message, each after its length as u32 LE; the first one is its label.
+pub(super) fn labelled(fields: [&[u8]; 5]) -> Vec<u8> {
     let mut message = Vec::with_capacity(fields.iter().map(|field| field.len() + 4).sum());
     for field in fields {
         // Fields are bounded: the longest is `MAX_BYTES`.

@@ -48,7 +48,8 @@ impl Bench {
         };
         let shares: Vec<_> = numbers.clone().map(share).collect();
         let records = self.wrapping.seal(NODE, &shares).expect("seals");
-        let registration = Registration { registrant: [1; 32], id: [numbers.start; 16], content: [2; 32], at: 1 };
+        let registration =
+            Registration { registrant: [1; 32], id: [numbers.start; 16], content: [2; 32], counter: None, at: 1 };
         let keys = numbers.zip(records).map(|(number, record)| {
             let access = StoredAccess { list: vec![1], mac: vec![2] };
             NewKey { key: key(number), epoch, manifest: vec![number], manifest_digest: [number; 32], record, access }

@@ -1,16 +1,19 @@
 //! A [`ShareStore`] in memory, for tests.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use eds_core::{api::KeyState, ids::KeyId};
+use eds_core::{
+    api::KeyState,
+    ids::{DeviceId, KeyId},
+};
 
 use crate::store::{
-    AccessChange, Changed, Kek, KekChanged, KekId, KekState, Listed, NewKey, Origin, Place, Registered,
-    RegistrantDigest, Registration, Replacement, ShareStore, StoreError, StoredAccess, StoredBody, StoredKey,
-    all_wrapped_by, kek_of,
+    AccessChange, Changed, DeviceCounter, DeviceStore, Kek, KekChanged, KekId, KekState, Listed, NewKey, Origin, Place,
+    Registered, RegistrantDigest, Registration, Replacement, ShareStore, StoreError, StoredAccess, StoredBody,
+    StoredDevice, StoredKey, all_wrapped_by, kek_of,
     life::{may_alter, may_move, may_retire},
     place_of,
 };
@@ -26,6 +29,8 @@ struct Held {
     keys: HashMap<KeyId, StoredKey>,
     registrations: HashMap<(RegistrantDigest, [u8; 16]), Content>,
     keks: Vec<Kek>,
+    devices: BTreeMap<DeviceId, StoredDevice>,
+    counters: HashMap<DeviceCounter, KeyId>,
 }
 
 impl Held {
@@ -108,6 +113,35 @@ impl MemoryStore {
     }
 }
 
+impl DeviceStore for MemoryStore {
+    fn enroll(&self, device: &StoredDevice, _at: u64) -> Result<bool, StoreError> {
+        let mut held = self.held();
+        if held.devices.contains_key(&device.device) {
+            return Ok(false);
+        }
+        held.devices.insert(device.device, device.clone());
+        Ok(true)
+    }
+
+    fn device(&self, device: DeviceId) -> Result<Option<StoredDevice>, StoreError> {
+        Ok(self.held().devices.get(&device).cloned())
+    }
+
+    fn devices(&self) -> Result<Vec<StoredDevice>, StoreError> {
+        Ok(self.held().devices.values().cloned().collect())
+    }
+
+    fn change_device(&self, seen: &StoredDevice, new: &StoredDevice, _at: u64) -> Result<bool, StoreError> {
+        match self.held().devices.get_mut(&seen.device) {
+            Some(stored) if stored == seen => {
+                stored.clone_from(new);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
 impl ShareStore for MemoryStore {
     fn origin(&self) -> Result<Origin, StoreError> {
         let held = self.held();
@@ -133,10 +167,16 @@ impl ShareStore for MemoryStore {
                 None => {}
             }
         }
+        if let Some(key) = registration.counter.and_then(|counter| held.counters.get(&counter)) {
+            return Ok(Registered::CounterUsed(*key));
+        }
         if !all_wrapped_by(held.active_kek(), keys.iter().map(|new| new.record.as_slice())) {
             return Ok(Registered::OtherKek);
         }
         held.registrations.insert(name, (registration.content, keys.iter().map(|new| new.key).collect()));
+        if let Some((counter, new)) = registration.counter.zip(keys.first()) {
+            held.counters.insert(counter, new.key);
+        }
         for new in keys {
             let body = StoredBody {
                 epoch: new.epoch,

@@ -8,6 +8,7 @@
 mod call;
 mod connect;
 pub(super) mod copy;
+mod devices;
 mod rows;
 mod schema;
 mod statements;
@@ -231,7 +232,7 @@ impl ShareStore for PostgresStore {
     }
 
     fn register(&self, registration: &Registration, keys: &[NewKey]) -> Result<Registered, StoreError> {
-        let Registration { registrant, id, content, at } = registration;
+        let Registration { registrant, id, content, at, counter } = registration;
         let registered = self.call(|call| {
             let name: [&(dyn ToSql + Sync); 2] = [&registrant.as_slice(), &id.as_slice()];
             let row: [&(dyn ToSql + Sync); 4] = [name[0], name[1], &content.as_slice(), &bounded(*at)];
@@ -252,7 +253,11 @@ impl ShareStore for PostgresStore {
                 return Ok(End::Undo(Some(other_kek(call, keys)?)));
             }
             if call.insert(number, registration, keys)? == keys.len() as u64 {
-                return Ok(End::Keep(Some(Registered::Stored)));
+                let used = counter.zip(keys.first()).map(|(counter, new)| devices::use_up(call, &counter, new.key));
+                return Ok(match used.transpose()?.flatten() {
+                    Some(key) => End::Undo(Some(Registered::CounterUsed(key))),
+                    None => End::Keep(Some(Registered::Stored)),
+                });
             }
             let states = call.states(keys)?;
             Ok(End::Undo(keys.iter().find_map(|new| existing(new, states.get(&new.key), Some(number)))))

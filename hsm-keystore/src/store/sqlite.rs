@@ -6,6 +6,7 @@
 
 mod commit;
 pub(super) mod copy;
+mod devices;
 pub(super) mod schema;
 pub(super) mod statements;
 
@@ -221,10 +222,17 @@ impl ShareStore for SqliteStore {
                     None => {}
                 }
             }
+            let used = registration.counter.map(|counter| devices::key_of(transaction, &counter));
+            if let Some(key) = used.transpose()?.flatten() {
+                return Ok(Registered::CounterUsed(key));
+            }
             if !all_wrapped_by(active_kek(transaction)?, keys.iter().map(|new| new.record.as_slice())) {
                 return Ok(Registered::OtherKek);
             }
             insert(transaction, &registration, &keys)?;
+            if let Some((counter, new)) = registration.counter.zip(keys.first()) {
+                devices::use_up(transaction, &counter, new.key)?;
+            }
             Ok(Registered::Stored)
         })
     }
@@ -390,7 +398,7 @@ pub(super) fn read_keks(reader: &Connection) -> rusqlite::Result<Vec<Kek>> {
 }
 
 fn insert(transaction: &Connection, registration: &Registration, keys: &[NewKey]) -> rusqlite::Result<()> {
-    let Registration { registrant, id, content, at } = registration;
+    let Registration { registrant, id, content, at, counter: _ } = registration;
     let mut insert = transaction.prepare_cached(statements::INSERT_REGISTRATION)?;
     let number = insert.insert(params![registrant, id, content, bounded(*at)])?;
     let mut insert = transaction.prepare_cached(statements::INSERT_KEY)?;

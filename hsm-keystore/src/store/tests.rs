@@ -1,5 +1,7 @@
 //! One suite for every [`ShareStore`], and what only a file can show.
 
+mod devices;
+
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use super::{memory::MemoryStore, sqlite::SqliteStore, *};
@@ -35,7 +37,7 @@ pub(super) fn new_key(number: u8) -> NewKey {
 }
 
 pub(super) fn registration(registrant: RegistrantDigest, number: u8, content: u8) -> Registration {
-    Registration { registrant, id: [number; 16], content: [content; 32], at: 1_000 }
+    Registration { registrant, id: [number; 16], content: [content; 32], counter: None, at: 1_000 }
 }
 
 pub(super) fn states(store: &dyn ShareStore, keys: &[u8]) -> Vec<Option<KeyState>> {
@@ -243,6 +245,8 @@ pub(super) fn conforms(store: &dyn ShareStore) {
         racers.into_iter().map(|racer| racer.join().expect("no panic")).filter(won).count()
     });
     assert_eq!(stored, 1);
+
+    devices::conform(store);
 }
 
 #[test]

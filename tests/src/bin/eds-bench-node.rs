@@ -95,7 +95,8 @@ fn fill(config: &Path, count: usize, ids: &Path) -> Outcome {
         });
         let new = new.collect::<Outcome<Vec<_>>>()?;
         let (id, content) = (*KeyId::random(&mut rng).as_bytes(), [0; 32]);
-        let registration = Registration { registrant: example.registrant, id, content, at: node.clock.now() };
+        let registration =
+            Registration { registrant: example.registrant, id, content, counter: None, at: node.clock.now() };
         if node.store.register(&registration, &new)? != Registered::Stored {
             give_up!("the keys were not stored");
         }

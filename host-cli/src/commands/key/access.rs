@@ -13,7 +13,10 @@ use clap::Args;
 use eds_core::{
     api::{
         KeyState,
-        access::{AccessList, Entry, Grantee, Subject},
+        access::{
+            AccessList, Entry, Grantee, Subject,
+            typed::{Namespace, TypedError, apply_mode, subject_of_certificate},
+        },
     },
     names,
 };
@@ -31,7 +34,7 @@ use crate::{
         access::{
             Changed,
             agree::{Seen, agree},
-            text::{Entries, Namespace, TextError, apply_mode, describe, subject_of_certificate},
+            text::{Entries, describe},
         },
     },
     output,
@@ -145,7 +148,7 @@ pub(super) fn grantee(namespace: &Namespace, text: &str) -> Result<Grantee, Erro
 fn entry(namespace: &Namespace, text: &str) -> Result<Entry, Error> {
     match text.strip_prefix('@') {
         Some(rest) => {
-            let wrong = || TextError::Entry(text.into());
+            let wrong = || TypedError::Entry(text.into());
             let (file, may) = rest.rsplit_once(':').ok_or_else(wrong)?;
             // Any principal: only the letters are read here.
             let may = namespace.entry(&format!("/any:{may}")).map_err(|_| wrong())?.may;
@@ -323,13 +326,13 @@ impl Chown {
         let namespace = self.names.namespace(&config)?;
         let owner = self.owner.as_deref().map(|text| match grantee(&namespace, text)? {
             Grantee::Subject(subject) => Ok(subject),
-            Grantee::Group(_) => Err(Error::from(TextError::Principal(text.into()))),
+            Grantee::Group(_) => Err(Error::from(TypedError::Principal(text.into()))),
         });
         let owner = owner.transpose()?;
         let group = match self.group.as_deref() {
             None => None,
             Some("NONE") => Some(None),
-            Some(text) => Some(Some(names::group(text).ok_or_else(|| TextError::Principal(text.into()))?)),
+            Some(text) => Some(Some(names::group(text).ok_or_else(|| TypedError::Principal(text.into()))?)),
         };
         tell_authority(owner.clone().map(Grantee::Subject).iter());
         let nodes = Nodes::open(&config)?;

@@ -6,7 +6,7 @@ use clap::Args;
 use eds_core::{
     api::{
         KeyState,
-        access::{Asked, Grantee, WhyAnswer},
+        access::{Asked, Grantee, WhyAnswer, typed::TypedError},
     },
     names,
 };
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     Error,
     journey::Nodes,
-    keystore::{NodeError, NodeView, access::text::TextError, kind_of},
+    keystore::{NodeError, NodeView, kind_of},
     output,
 };
 
@@ -47,7 +47,7 @@ impl Why {
         let principal = match &self.principal {
             None => None,
             Some(text) => {
-                let group = |text: &String| names::group(text).ok_or_else(|| TextError::Principal(text.clone()));
+                let group = |text: &String| names::group(text).ok_or_else(|| TypedError::Principal(text.clone()));
                 let mut groups = self.groups.iter().map(group).collect::<Result<Vec<_>, _>>()?;
                 let subject = match grantee(&self.names.namespace(&config)?, text)? {
                     Grantee::Subject(subject) => Some(subject),

@@ -1,38 +1,16 @@
-//! What users type and read of access lists, as the original's commands have it: principals, `PRINCIPAL:perms`, and modes
-//! such as `g+g,o-rw,u=pdrwl-gs`.
-//!
-//! | typed | is |
-//! |---|---|
-//! | `/C=CH/O=Ward/CN=Dr Jones` | a subject of the caller's own authority, or of the one named with `--ca` |
-//! | `/org.acme/ward/Role=head`, `researchers` | a group |
-//! | `https://id.example#sub` | a subject of a token issuer |
+//! What users read of access lists, as the original's commands have it, and edit of their entries. What they type is in
+//! [`eds_core::api::access::typed`].
 
 use std::fmt::Write as _;
 
-use eds_core::{
-    api::{
-        Binary,
-        access::{AccessList, Entry, Grantee, KIND_TOKEN, KIND_X509, KIND_X509_SLASH, PermissionsText, Subject},
-    },
-    names,
-    permissions::Permissions,
-};
+use eds_core::api::access::{AccessList, Entry, Grantee, typed::TypedError};
 
-/// A text that is not understood.
+/// A text that is not understood, or does not fit the list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
-    /// Not a principal.
-    #[error("{0:?} is neither a subject nor a group")]
-    Principal(String),
-    /// A subject in slash form without an authority to look for it.
-    #[error("{0:?} is a name, and this caller has no certificate whose authority could vouch for it")]
-    NoAuthority(String),
-    /// Not an entry.
-    #[error("{0:?} is not PRINCIPAL:perms with permissions out of pdrwlxgs")]
-    Entry(String),
-    /// Not a mode.
-    #[error("{0:?} is not a mode")]
-    Mode(String),
+    /// Not a principal, an entry or a mode.
+    #[error(transparent)]
+    Typed(#[from] TypedError),
     /// A principal that is named more than once.
     #[error("{0} is named more than once")]
     Twice(String),
@@ -44,89 +22,10 @@ pub enum TextError {
 impl TextError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
-        let text = match self {
-            Self::Principal(_) => {
-                "write a subject as /C=CH/O=Ward/CN=Dr Jones (no / or \\ within a value) or @FILE with its certificate, a \
-                 group as /org.acme/Role=head, the subject of a token as https://issuer#subject"
-            }
-            Self::NoAuthority(_) => "name the authority's certificate with --ca FILE",
-            Self::Entry(_) => "for example /org.acme:----l-g-",
-            Self::Mode(_) => {
-                "for example g+g,o-rw,u=pdrwl-gs: who out of u g o a, then + - or =, then letters out of pdrwlxgs"
-            }
-            Self::Twice(_) | Self::NoEntry(_) => return None,
-        };
-        Some(text.into())
-    }
-}
-
-/// What a typed name is looked for in.
-#[derive(Debug, Clone, Default)]
-pub struct Namespace {
-    /// DER of the authority's subject name.
-    pub authority: Option<Vec<u8>>,
-}
-
-impl Namespace {
-    /// The principal that a text names.
-    ///
-    /// # Errors
-    /// [`TextError::Principal`], [`TextError::NoAuthority`].
-    pub fn grantee(&self, text: &str) -> Result<Grantee, TextError> {
-        if names::is_slash_form(text) {
-            return self.subject(text).map(Grantee::Subject);
+        match self {
+            Self::Typed(error) => Some(error.hint().into()),
+            Self::Twice(_) | Self::NoEntry(_) => None,
         }
-        if text.starts_with("https://") {
-            return self.subject(text).map(Grantee::Subject);
-        }
-        names::group(text).map(Grantee::Group).ok_or_else(|| TextError::Principal(text.into()))
-    }
-
-    /// The subject that a text names.
-    ///
-    /// # Errors
-    /// [`TextError::Principal`], [`TextError::NoAuthority`].
-    pub fn subject(&self, text: &str) -> Result<Subject, TextError> {
-        let wrong = || TextError::Principal(text.into());
-        if let Some((issuer, subject)) = text.split_once('#').filter(|_| text.starts_with("https://")) {
-            if issuer.is_empty() || subject.is_empty() || text.contains('\\') || text.chars().any(char::is_control) {
-                return Err(wrong());
-            }
-            return Ok(subject_of(KIND_TOKEN, issuer.as_bytes(), subject.as_bytes()));
-        }
-        if !names::is_slash_form(text) {
-            return Err(wrong());
-        }
-        let authority = self.authority.as_ref().ok_or_else(|| TextError::NoAuthority(text.into()))?;
-        Ok(subject_of(KIND_X509_SLASH, authority, text.as_bytes()))
-    }
-
-    /// The entry that `PRINCIPAL:perms` stands for.
-    ///
-    /// # Errors
-    /// [`TextError::Entry`], and as [`Namespace::grantee`].
-    pub fn entry(&self, text: &str) -> Result<Entry, TextError> {
-        let wrong = || TextError::Entry(text.into());
-        let (who, may) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let may: Permissions = may.parse().map_err(|_| wrong())?;
-        if may.is_empty() {
-            return Err(wrong());
-        }
-        Ok(Entry { who: self.grantee(who)?, may: PermissionsText(may) })
-    }
-}
-
-/// The subject of a certificate, exactly.
-pub fn subject_of_certificate(issuer: &[u8], subject: &[u8]) -> Subject {
-    subject_of(KIND_X509, issuer, subject)
-}
-
-fn subject_of(kind: &str, namespace: &[u8], name: &[u8]) -> Subject {
-    Subject {
-        kind: kind.into(),
-        namespace: Binary(namespace.into()),
-        name: Binary(name.into()),
-        display: String::new(),
     }
 }
 
@@ -194,44 +93,6 @@ fn once<'a>(named: impl Iterator<Item = &'a Grantee>) -> Result<(), TextError> {
     Ok(())
 }
 
-/// Applies a mode such as `g+g,o-rw,u=pdrwl-gs`. A `-` among the letters after `=` stands for a permission not given.
-///
-/// # Errors
-/// [`TextError::Mode`].
-pub fn apply_mode(mode: &str, mut list: AccessList) -> Result<AccessList, TextError> {
-    let wrong = || TextError::Mode(mode.into());
-    for clause in mode.split(',') {
-        let at = clause.find(['+', '-', '=']).filter(|at| *at > 0).ok_or_else(wrong)?;
-        let (who, change) = clause.split_at(at);
-        let mut change = change.chars();
-        let operator = change.next().ok_or_else(wrong)?;
-        let letters = change.as_str();
-        // After + and -, a - would be read as another operator by some and as nothing by others.
-        if operator != '=' && (letters.contains('-') || letters.is_empty()) {
-            return Err(wrong());
-        }
-        let set: Permissions = letters.parse().map_err(|_| wrong())?;
-        for who in who.chars() {
-            let (user, group, others) = match who {
-                'u' => (true, false, false),
-                'g' => (false, true, false),
-                'o' => (false, false, true),
-                'a' => (true, true, true),
-                _ => return Err(wrong()),
-            };
-            let sets = [(user, &mut list.owner_may), (group, &mut list.group_may), (others, &mut list.others_may)];
-            for (_, may) in sets.into_iter().filter(|(meant, _)| *meant) {
-                may.0 = match operator {
-                    '+' => may.0.union(set),
-                    '-' => may.0.without(set),
-                    _ => set,
-                };
-            }
-        }
-    }
-    Ok(list)
-}
-
 /// The list as the original's `getacl` prints it. What was printed can be fed back.
 pub fn describe(id: &str, list: &AccessList) -> String {
     let mut text = format!("# ENTRY: {id}\n");
@@ -252,6 +113,14 @@ pub fn describe(id: &str, list: &AccessList) -> String {
 
 #[cfg(test)]
 mod tests {
+    use eds_core::{
+        api::access::{
+            PermissionsText,
+            typed::{Namespace, subject_of_certificate},
+        },
+        permissions::Permissions,
+    };
+
     use super::*;
 
     fn here() -> Namespace {
@@ -267,55 +136,6 @@ mod tests {
             group_may: PermissionsText(Permissions::NONE),
             others_may: PermissionsText("rw".parse().expect("letters")),
             entries: Vec::new(),
-        }
-    }
-
-    fn base(list: &AccessList) -> String {
-        format!("{} {} {}", list.owner_may.0, list.group_may.0, list.others_may.0)
-    }
-
-    #[test]
-    fn modes_change_what_they_name_and_nothing_else() {
-        for (mode, after) in [
-            ("g+g", "pdrwl-gs ------g- --rw----"),
-            ("g+g,o-rw,u=pdrwl-gs", "pdrwl-gs ------g- --------"),
-            ("o-r", "pdrwl-gs -------- ---w----"),
-            ("a=lg", "----l-g- ----l-g- ----l-g-"),
-            ("go+l", "pdrwl-gs ----l--- --rwl---"),
-            ("u-pdrwlxgs", "-------- -------- --rw----"),
-            ("o=", "pdrwl-gs -------- --------"),
-            ("g+g,g-g", "pdrwl-gs -------- --rw----"),
-        ] {
-            assert_eq!(base(&apply_mode(mode, list()).expect(mode)), after, "{mode}");
-        }
-        for wrong in ["", "g", "+g", "gg", "x+g", "g+", "g+q", "g+g,", "u+r-w", "g*g", "640", "g+G"] {
-            assert_eq!(apply_mode(wrong, list()), Err(TextError::Mode(wrong.into())), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn principals_are_subjects_of_an_authority_or_groups() {
-        let Ok(Grantee::Subject(person)) = here().grantee("/O=Ward/CN=Dr Jones") else { panic!("no subject") };
-        assert_eq!((person.kind.as_str(), person.namespace.0.as_slice()), (KIND_X509_SLASH, &b"ca"[..]));
-        let Ok(Grantee::Subject(token)) = here().grantee("https://id.example/realm#42") else { panic!("no subject") };
-        assert_eq!((token.namespace.0, token.name.0), (b"https://id.example/realm".to_vec(), b"42".to_vec()));
-        for group in ["/acme", "/acme/Role=head", "researchers"] {
-            assert_eq!(here().grantee(group), Ok(Grantee::Group(group.into())));
-        }
-        assert_eq!(here().grantee("/acme/Role=NULL"), Ok(Grantee::Group("/acme".into())));
-        for wrong in ["", "/", "/CN=a\\x2FCN=b", "/CN=", "https://id.example", "https://id.example#"] {
-            assert_eq!(here().grantee(wrong), Err(TextError::Principal(wrong.into())), "{wrong}");
-        }
-        let nowhere = Namespace::default();
-        assert_eq!(nowhere.grantee("/CN=bob"), Err(TextError::NoAuthority("/CN=bob".into())));
-    }
-
-    #[test]
-    fn entries_are_a_principal_and_its_letters() {
-        let entry = here().entry("https://id.example:8443#42:----l-g-").expect("an entry");
-        assert_eq!((entry.who.shown().as_str(), entry.may.0.bits()), ("https://id.example:8443#42", 96));
-        for wrong in ["/acme", "/acme:", "/acme:--------", "/acme:q"] {
-            assert_eq!(here().entry(wrong), Err(TextError::Entry(wrong.into())), "{wrong}");
         }
     }
 

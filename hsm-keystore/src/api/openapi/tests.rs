@@ -69,6 +69,14 @@ fn describe(route: &Route, schemas: &mut SchemaGenerator) -> Described {
             "unregister", "Deletes keys for ever; needs the permission d",
             wire::KeysRequest => wire::KeysAnswer, &[]
         ),
+        "/v1/device/register" => call!(
+            "registerOfDevice", "Stores this node's share of a key that an enrolled device made; for couriers",
+            wire::device::DeviceRegisterRequest => wire::KeysAnswer, &[403, 409, 410]
+        ),
+        "/v1/device/confirm" => call!(
+            "confirmOfDevice", "Pending keys of devices become active; for couriers",
+            wire::KeysRequest => wire::KeysAnswer, &[403]
+        ),
         "/v1/fetch" => call!(
             "fetch", "Releases shares, sealed to a one-time key; needs the permission g",
             wire::FetchRequest => wire::FetchAnswer, &[]

@@ -44,7 +44,7 @@ use crate::{
     node::{Clock, Node},
     policy::{
         AccessList, Subject,
-        node::{Administrator, Create, NodePolicy},
+        node::{Create, NodePolicy, Party},
         wire,
     },
     server::Limits,
@@ -64,7 +64,7 @@ impl Clock for StoppedClock {
 }
 
 /// Somebody who calls.
-pub(super) struct Caller(Option<Arc<Principal>>);
+pub(super) struct Caller(pub(super) Option<Arc<Principal>>);
 
 /// DER of a name that is one common name.
 fn name(common_name: &str) -> Vec<u8> {
@@ -117,6 +117,7 @@ pub(super) fn people() -> BTreeMap<&'static str, Caller> {
         ("stranger", of(person("stranger"), &["/research", "/ward/icu", "/WARD"], later)),
         ("namesake", of(of_authority("other", "owner"), &[], later)),
         ("admin", of(person("admin"), &[], later)),
+        ("courier", of(person("courier"), &[], later)),
         ("expired", of(person("owner"), &["/ward", "/research/Role=head"], NOW - 1)),
         ("nobody", Caller(None)),
     ])
@@ -173,13 +174,14 @@ impl TestNode {
             floor: 2,
             nodes: (1..=3).map(entry).collect(),
         };
-        let administrators = vec![Administrator::Certificate { issuer: "/CN=ca".into(), subject: "/CN=admin".into() }];
+        let administrators = vec![Party::Certificate { issuer: "/CN=ca".into(), subject: "/CN=admin".into() }];
+        let couriers = vec![Party::Certificate { issuer: "/CN=ca".into(), subject: "/CN=courier".into() }];
         let folder = tempfile::tempdir().expect("a directory");
         let options = Options::new(folder.path().join("audit"), checkpoint::origin(&id));
         Log::create(&options).expect("made");
         let audit = Arc::new(Log::open(&options, 0).expect("opens").0);
         let node = Node::new(id, index(NUMBER), directory, hsm, Arc::new(store), Arc::new(StoppedClock), audit);
-        let node = Arc::new(node.with_policy(NodePolicy { administrators, create }));
+        let node = Arc::new(node.with_policy(NodePolicy { administrators, couriers, create }));
         let accepted = Accepted::default();
         let authenticator = Authenticator::new(accepted, Box::new(FetchNothing), Arc::new(StoppedClock));
         let authenticator = Arc::new(authenticator.expect("nothing to load"));
@@ -201,7 +203,7 @@ impl TestNode {
         let access = self.node.access.seal(&[(key, list.clone())]).expect("seals").remove(0);
         let new = NewKey { key, epoch: Epoch::new(0), manifest: vec![1], manifest_digest: [1; 32], record, access };
         let registrant = person("owner").registrant().digest();
-        let registration = Registration { registrant, id: *key.as_bytes(), content: [1; 32], at: NOW };
+        let registration = Registration { registrant, id: *key.as_bytes(), content: [1; 32], counter: None, at: NOW };
         assert_eq!(self.node.store.register(&registration, &[new]).expect("stores"), Registered::Stored);
         if !pending {
             self.node.store.confirm(&[key], &registrant, NOW).expect("confirms");
@@ -333,8 +335,8 @@ impl TestNode {
         }
     }
 
-    /// Registers a new key; its status and the word of a refusal.
-    pub(super) async fn register(&self, caller: &Caller) -> (StatusCode, Option<String>) {
+    /// A new key, split for the three nodes, and its shares.
+    pub(super) fn made(&self) -> (Manifest, Vec<ShareRecord>) {
         let rng = &mut UnwrapErr(SysRng);
         let numbers = [index(1), index(2), index(3)];
         let params = SplitParams {
@@ -346,14 +348,31 @@ impl TestNode {
             nodes: &numbers,
         };
         let (manifest, shares) = split(&FileSecret::random(rng), &params, rng).expect("splits");
-        let shares: Vec<ShareRecord> = shares.into_iter().filter(|share| share.index() == index(NUMBER)).collect();
-        let registrant = caller.0.as_ref().map(|principal| principal.registrant()).unwrap_or_default();
-        let aad = registration_aad([manifest.digest()], &registrant);
+        (manifest, shares.into_iter().collect())
+    }
+
+    /// The share of this node, sealed by this registrant. Nodes differ in their ids alone here.
+    pub(super) fn sealed(
+        &self,
+        manifest: &Manifest,
+        shares: &[ShareRecord],
+        number: u16,
+        registrant: &[u8; 32],
+    ) -> Vec<u8> {
+        let share = shares.iter().find(|share| share.index() == index(number)).expect("there");
+        let aad = registration_aad([manifest.digest()], registrant);
         let mut list = vec![0; share_list_len(1)];
-        encode_share_list(shares.iter(), &mut list).expect("fits");
-        let info = Info::share(self.node.directory.cluster, self.node.id);
+        encode_share_list(std::iter::once(share), &mut list).expect("fits");
+        let info = Info::share(self.node.directory.cluster, NodeId::from_bytes([number as u8; 16]));
         let recipient = PublicKey::try_from(&self.node.hsm.transport_key()).expect("a point");
-        let sealed = seal_vec(AwsLcDhKey::generate().expect("made"), &info, &aad, &recipient, &list).expect("seals");
+        seal_vec(AwsLcDhKey::generate().expect("made"), &info, &aad, &recipient, &list).expect("seals")
+    }
+
+    /// Registers a new key; its status and the word of a refusal.
+    pub(super) async fn register(&self, caller: &Caller) -> (StatusCode, Option<String>) {
+        let (manifest, shares) = self.made();
+        let registrant = caller.0.as_ref().map(|principal| principal.registrant()).unwrap_or_default();
+        let sealed = self.sealed(&manifest, &shares, NUMBER, &registrant);
         let request = RegisterRequest {
             registration: Binary(vec![1; 16]),
             manifests: vec![encoded(&manifest)],
@@ -370,11 +389,16 @@ impl TestNode {
         self.get(caller, "/v1/whoami").await
     }
 
-    async fn get<A: DeserializeOwned>(&self, caller: &Caller, path: &str) -> Result<A, Answer> {
+    pub(super) async fn get<A: DeserializeOwned>(&self, caller: &Caller, path: &str) -> Result<A, Answer> {
         self.send(caller, Method::GET, path, Vec::new()).await
     }
 
-    async fn post<A: DeserializeOwned>(&self, caller: &Caller, path: &str, body: &impl Serialize) -> Result<A, Answer> {
+    pub(super) async fn post<A: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<A, Answer> {
         self.send(caller, Method::POST, path, serde_json::to_vec(body).expect("JSON")).await
     }
 
@@ -412,17 +436,17 @@ fn allowed() -> Answer {
     Answer::of(StatusCode::OK, None)
 }
 
-fn each(answer: Result<KeysAnswer, Answer>) -> Vec<Answer> {
+pub(super) fn each(answer: Result<KeysAnswer, Answer>) -> Vec<Answer> {
     match answer {
         Ok(answer) => answer.results.iter().map(|result| Answer::of(StatusCode::OK, result.problem.as_ref())).collect(),
         Err(refused) => vec![refused],
     }
 }
 
-fn encoded(manifest: &Manifest) -> Binary {
+pub(super) fn encoded(manifest: &Manifest) -> Binary {
     Binary(manifest.encode(&mut [0; MAX_BYTES]).expect("fits").to_vec())
 }
 
-fn index(number: u16) -> ShareIndex {
+pub(super) fn index(number: u16) -> ShareIndex {
     ShareIndex::new(number).expect("not zero")
 }

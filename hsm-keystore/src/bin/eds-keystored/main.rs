@@ -17,6 +17,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use eds_core::ids::DeviceId;
 use eds_keystore::{
     audit::{
         command::{Evidence, Export, export_log, verify_log},
@@ -25,6 +26,7 @@ use eds_keystore::{
     authn::{Authenticator, setup},
     ceremony,
     config::{self, Config, check::Severity},
+    devices::{self, Enrollee},
     hex,
     hsm::{
         command,
@@ -76,6 +78,11 @@ enum Command {
     Hsm {
         #[command(subcommand)]
         command: HsmCommand,
+    },
+    /// Enrols, lists and revokes imaging devices; works while the node runs.
+    Device {
+        #[command(subcommand)]
+        command: DeviceCommand,
     },
     /// Verifies or exports the audit log; works while the node runs.
     Audit {
@@ -167,6 +174,57 @@ enum HsmCommand {
 }
 
 #[derive(Subcommand)]
+enum DeviceCommand {
+    /// Enrols a device: from now on this node takes the keys of images that it makes. The same is done on every node.
+    Enroll {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+        /// The id of the device, as it is in the device itself; `uuidgen` makes one. Never that of another device, enrolled or
+        /// revoked.
+        #[arg(value_name = "DEVICE")]
+        device: DeviceId,
+        /// The public key that the device signs with: a PEM file, ECDSA on P-256.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// What people call the device.
+        #[arg(long, value_name = "TEXT")]
+        name: String,
+        /// Who owns its images: /C=CH/O=Ward/CN=Dr Jones, @FILE with a certificate, or https://issuer#subject of a token.
+        #[arg(long, value_name = "SUBJECT")]
+        owner: String,
+        /// The certificate of the authority that vouches for names in slash form.
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
+        /// The group of its images.
+        #[arg(long, value_name = "GROUP")]
+        group: Option<String>,
+        /// What owner, group and others may do, as `eds key chmod` has it, such as g+lg [default: the owner everything, nobody
+        /// else anything].
+        #[arg(long, value_name = "MODE", allow_hyphen_values = true)]
+        mode: Option<String>,
+        /// Who else may do what with its images; may be given several times.
+        #[arg(long = "entry", value_name = "PRINCIPAL:perms")]
+        entries: Vec<String>,
+    },
+    /// Lists every device that was ever enrolled, one a line. Exit status 1 when an enrolment was altered.
+    List {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+    },
+    /// Revokes a device, for ever: this node takes no image of it any more. What it took before stays.
+    Revoke {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+        /// The id of the device.
+        #[arg(value_name = "DEVICE")]
+        device: DeviceId,
+    },
+}
+
+#[derive(Subcommand)]
 enum AuditCommand {
     /// Makes the log of a further process of a node that exists: several processes may serve one node on PostgreSQL.
     Create {
@@ -227,6 +285,7 @@ fn main() -> ExitCode {
         Command::CheckConfig { config, strict } => check_config(config, *strict).map_err(Failure::from),
         Command::Check { config } => load(config).and_then(|config| check(&config)).map_err(Failure::from),
         Command::Hsm { command } => hsm(command).map_err(Failure::from),
+        Command::Device { command } => device(command).map_err(Failure::from),
         Command::Audit { command } => audit(command).map_err(Failure::from),
         Command::Backup { config, to } => load(config).and_then(|config| back_up(&config, to)).map_err(Failure::from),
         Command::Restore { config, from } => {
@@ -387,6 +446,30 @@ fn audit(command: &AuditCommand) -> Result<(), String> {
             let entries = export_log(&load(config)?, &export)?;
             print(&format!("{entries} entries delivered\n"))
         }
+    }
+}
+
+fn device(command: &DeviceCommand) -> Result<(), String> {
+    match command {
+        DeviceCommand::Enroll { config, device, key, name, owner, ca, group, mode, entries } => {
+            let enrollee = Enrollee {
+                device: *device,
+                key: key.clone(),
+                name: name.clone(),
+                owner: owner.clone(),
+                ca: ca.clone(),
+                group: group.clone(),
+                mode: mode.clone(),
+                entries: entries.clone(),
+            };
+            print(&devices::enroll(&load(config)?, &enrollee).map_err(told)?)
+        }
+        DeviceCommand::List { config } => {
+            let (text, sound) = devices::list(&load(config)?).map_err(told)?;
+            print(&text)?;
+            if sound { Ok(()) } else { Err("an enrolment is not as officers wrote it".into()) }
+        }
+        DeviceCommand::Revoke { config, device } => print(&devices::revoke(&load(config)?, *device).map_err(told)?),
     }
 }
 

@@ -24,7 +24,9 @@ use crate::{
 type Table = (&'static str, &'static [(&'static str, Type)]);
 
 /// What a backup holds, beside the origin. A test compares it with the schema.
-pub(super) const TABLES: [Table; 3] = [
+pub(super) const TABLES: [Table; 5] = [
+    ("devices", &[("id", Type::BYTEA), ("enrolment", Type::BYTEA), ("mac", Type::BYTEA), ("changed", Type::INT8)]),
+    ("device_counters", &[("device", Type::BYTEA), ("counter", Type::BYTEA), ("key", Type::BYTEA)]),
     (
         "keks",
         &[

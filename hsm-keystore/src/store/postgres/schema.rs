@@ -7,7 +7,7 @@ use postgres::{Client, GenericClient, Transaction};
 use crate::store::sqlite::schema::{VERSION, known_version};
 
 /// What leads to each version from the one before.
-pub(super) const STEPS: [&str; 4] = [
+pub(super) const STEPS: [&str; 5] = [
     "
 CREATE TABLE schema_version (only_one BIGINT PRIMARY KEY CHECK (only_one = 1), version BIGINT NOT NULL);
 INSERT INTO schema_version VALUES (1, 1);
@@ -62,6 +62,20 @@ DROP INDEX keys_by_kek;
 CREATE INDEX keys_by_kek ON keys (substring(record FROM 4 FOR 16), substring(record FROM 20 FOR 12), id)
     WHERE record IS NOT NULL;
 ",
+    "
+CREATE TABLE devices (
+    id BYTEA PRIMARY KEY CHECK (length(id) = 16),
+    enrolment BYTEA NOT NULL,
+    mac BYTEA NOT NULL,
+    changed BIGINT NOT NULL
+);
+CREATE TABLE device_counters (
+    device BYTEA NOT NULL CHECK (length(device) = 16),
+    counter BYTEA NOT NULL CHECK (length(counter) = 8),
+    key BYTEA NOT NULL CHECK (length(key) = 16),
+    PRIMARY KEY (device, counter)
+);
+",
 ];
 
 /// Only one process at a time makes or migrates the tables of a database.
@@ -85,7 +99,7 @@ pub(super) fn create(transaction: &mut Transaction<'_>) -> Result<bool, postgres
 
 /// Removes the tables, and nothing else that may be in the schema.
 pub(super) fn remove(client: &mut Client) -> Result<(), postgres::Error> {
-    client.batch_execute("DROP TABLE schema_version, origin, keys, registrations, keks")
+    client.batch_execute("DROP TABLE schema_version, origin, keys, registrations, keks, devices, device_counters")
 }
 
 fn advance(transaction: &mut Transaction<'_>, from: u32) -> Result<(), postgres::Error> {

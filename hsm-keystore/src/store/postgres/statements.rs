@@ -57,9 +57,20 @@ pub(super) const RESERVE_USES: &str =
     "UPDATE keks SET uses = uses + $2 WHERE id = $1 AND uses <= $3::bigint - $2::bigint RETURNING uses";
 pub(super) const MORE_USES: &str = "UPDATE keks SET uses = uses + $1";
 
+pub(super) const ENROLL: &str =
+    "INSERT INTO devices (id, enrolment, mac, changed) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING";
+pub(super) const DEVICE: &str = "SELECT enrolment, mac, id FROM devices WHERE id = $1";
+pub(super) const DEVICES: &str = "SELECT enrolment, mac, id FROM devices ORDER BY id";
+pub(super) const CHANGE_DEVICE: &str =
+    "UPDATE devices SET enrolment = $4, mac = $5, changed = $6 WHERE id = $1 AND enrolment = $2 AND mac = $3";
+/// Waits for a transaction under way that uses the same counter, and inserts nothing if that was committed.
+pub(super) const USE_COUNTER: &str = "INSERT INTO device_counters (device, counter, key) VALUES ($1, $2, $3) \
+     ON CONFLICT (device, counter) DO NOTHING";
+pub(super) const COUNTER: &str = "SELECT key FROM device_counters WHERE device = $1 AND counter = $2";
+
 /// Those of the above that requests use.
 #[cfg(test)]
-pub(super) const ALL: [&str; 22] = [
+pub(super) const ALL: [&str; 27] = [
     ORIGIN,
     INSERT_ORIGIN,
     REGISTRATION,
@@ -82,4 +93,9 @@ pub(super) const ALL: [&str; 22] = [
     END_KEK,
     RETIRE_KEK,
     RESERVE_USES,
+    ENROLL,
+    DEVICE,
+    CHANGE_DEVICE,
+    USE_COUNTER,
+    COUNTER,
 ];

@@ -18,7 +18,7 @@ pub(in crate::store) const VERSION: u32 = STEPS.len() as u32;
 const APPLICATION: i64 = 0x4544_534b;
 
 /// What leads to each version from the one before.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     // 1. Keys keep their registrant in their own row: it is asked with every change.
     "
 CREATE TABLE origin (
@@ -73,6 +73,21 @@ INSERT INTO keks (id, state, uses, canary, since)
     "
 DROP INDEX keys_by_kek;
 CREATE INDEX keys_by_kek ON keys (substr(record, 4, 16), substr(record, 20, 12), id) WHERE record IS NOT NULL;
+",
+    // 5. Imaging devices, and the counters that they used. An enrolment is never removed: a revoked one tells so.
+    "
+CREATE TABLE devices (
+    id BLOB PRIMARY KEY CHECK (length(id) = 16),
+    enrolment BLOB NOT NULL,
+    mac BLOB NOT NULL,
+    changed INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE device_counters (
+    device BLOB NOT NULL CHECK (length(device) = 16),
+    counter BLOB NOT NULL CHECK (length(counter) = 8),
+    key BLOB NOT NULL CHECK (length(key) = 16),
+    PRIMARY KEY (device, counter)
+) STRICT, WITHOUT ROWID;
 ",
 ];
 
