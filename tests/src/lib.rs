@@ -15,6 +15,7 @@ pub mod fuzz_programs;
 pub mod fuzz_targets;
 pub mod grid;
 pub mod https;
+pub mod imaging;
 pub mod issuer;
 pub mod kills;
 pub mod node;

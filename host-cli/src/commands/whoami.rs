@@ -117,8 +117,10 @@ fn told(view: &NodeView<WhoAmI>) -> String {
                 (false, true) => "may register keys",
                 (false, false) => "may not register keys",
             };
+            let courier =
+                if answer.may_deliver && !answer.administrator { ", delivers for imaging devices" } else { "" };
             format!(
-                "{head}takes you for {}\n        groups {groups}; {role}\n        proven by {}\n",
+                "{head}takes you for {}\n        groups {groups}; {role}{courier}\n        proven by {}\n",
                 plain(&answer.subject),
                 plain(&answer.proof)
             )
