@@ -34,6 +34,9 @@ pub struct Device {
     counter: Cell<u64>,
 }
 
+/// For each node its sealed message.
+pub type Sealed = Vec<(NodeId, Vec<u8>)>;
+
 /// What a device made of one image, in parts that a courier may carry, or swap.
 #[derive(Clone)]
 pub struct Made {
@@ -42,7 +45,7 @@ pub struct Made {
     /// The signed manifest.
     pub manifest: Vec<u8>,
     /// For each node its sealed message.
-    pub shares: Vec<(NodeId, Vec<u8>)>,
+    pub shares: Sealed,
     /// The encrypted image.
     pub container: Vec<u8>,
 }
@@ -129,7 +132,7 @@ impl Device {
         directory: &Directory,
         needed: u8,
         rng: &mut R,
-    ) -> Outcome<(Manifest, Vec<(NodeId, Vec<u8>)>)> {
+    ) -> Outcome<(Manifest, Sealed)> {
         let nodes: Vec<ShareIndex> = directory.active().map(|node| node.number).collect();
         let params = SplitParams {
             key,
