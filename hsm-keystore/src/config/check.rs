@@ -20,7 +20,10 @@ use std::{
 use super::{Config, ConfigError, Named, Reading, Role};
 use crate::{
     authn::setup,
-    hsm::self_test::{Check, described},
+    hsm::{
+        pin::denied,
+        self_test::{Check, described},
+    },
     identity::Identity,
     node::{Clock, startup},
 };
@@ -144,8 +147,8 @@ impl Look {
             return self.error(named.line, told(named, &error), MAY_READ);
         }
         match named.role {
-            Role::Secret | Role::Database | Role::WrappedKeys => self.private(named, &metadata, 0o077),
-            Role::AuditLog => self.private(named, &metadata, 0o077),
+            Role::Secret => self.private(named, &metadata, denied(&named.path)),
+            Role::Database | Role::WrappedKeys | Role::AuditLog => self.private(named, &metadata, 0o077),
             Role::PrivateKey => self.private(named, &metadata, 0o027),
             _ => {}
         }

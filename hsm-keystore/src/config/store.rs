@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf};
 
 use super::reader::{Role, Section};
+use crate::store::postgres;
 
 /// How many connections to PostgreSQL a process has at most, when the file does not say.
 pub(super) const DEFAULT_CONNECTIONS: u32 = 8;
@@ -17,7 +18,7 @@ pub enum StoreConfig {
 }
 
 /// A PostgreSQL database.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PostgresConfig {
     /// The connection string, without a password.
     pub connection: String,
@@ -40,7 +41,17 @@ impl fmt::Display for StoreConfig {
 
 impl fmt::Display for PostgresConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PostgreSQL ({})", self.connection)
+        match postgres::wrong_connection(&self.connection) {
+            None => write!(f, "PostgreSQL ({})", self.connection),
+            // It may hold what nobody should read.
+            Some(_) => f.write_str("PostgreSQL"),
+        }
+    }
+}
+
+impl fmt::Debug for PostgresConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -71,12 +82,18 @@ pub(super) fn read(section: &Section<'_>) -> Option<StoreConfig> {
             }
             Some(StoreConfig::Sqlite(path))
         }
-        (None, Some(connection)) => Some(StoreConfig::Postgres(PostgresConfig {
-            connection: connection.value.to_owned(),
-            password_file,
-            tls_ca,
-            connections: u32::try_from(connections).unwrap_or(DEFAULT_CONNECTIONS),
-        })),
+        (None, Some(connection)) => {
+            if let Some((reason, hint)) = postgres::wrong_connection(connection.value) {
+                section.fault(connection.span, format!("store.postgres: {reason}"), hint);
+                return None;
+            }
+            Some(StoreConfig::Postgres(PostgresConfig {
+                connection: connection.value.to_owned(),
+                password_file,
+                tls_ca,
+                connections: u32::try_from(connections).unwrap_or(DEFAULT_CONNECTIONS),
+            }))
+        }
         (None, None) => {
             // What is there and wrong is noted already.
             if section.is_there() && !section.has("path") && !section.has("postgres") {

@@ -58,8 +58,8 @@ impl PinSource {
             Self::Credential(name) => {
                 let folder = env::var_os("CREDENTIALS_DIRECTORY")
                     .ok_or_else(|| PinError::NoCredentials { name: name.clone() })?;
-                // Its folder is the service's own; the bits of a group are those of its access control list.
-                read_with(&PathBuf::from(folder).join(name), 0o037)
+                let file = PathBuf::from(folder).join(name);
+                read_with(&file, denied(&file))
             }
             Self::Prompt => ask(whose)
                 .map_err(PinError::Terminal)?
@@ -146,6 +146,13 @@ fn read_with(file: &Path, denied: u32) -> Result<AuthPin, PinError> {
     read_secret(file, denied).map(|mut pin| AuthPin::from(std::mem::take(&mut *pin)))
 }
 
+/// The bits that the mode of a file with a secret must not have. Of a credential of systemd, the folder is the service's
+/// own, and the bits of a group are those of its access control list.
+pub(crate) fn denied(file: &Path) -> u32 {
+    let of_service = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|folder| file.starts_with(folder));
+    if of_service || file.starts_with("/run/credentials") { 0o037 } else { 0o077 }
+}
+
 /// Reads a secret that stands alone in a file, of this user or root, whose mode has none of the bits `denied`.
 ///
 /// # Errors
@@ -207,6 +214,14 @@ mod tests {
         assert_eq!(PinSource::parse("prompt"), Ok(PinSource::Prompt));
         for wrong in ["73281946", "env:73281946", "credential:../73281946", "credential:", "|73281946", ""] {
             assert!(!PinSource::parse(wrong).expect_err(wrong).contains("73281946"));
+        }
+    }
+
+    #[test]
+    fn only_a_credential_of_systemd_may_have_bits_of_a_group() {
+        assert_eq!(denied(Path::new("/run/credentials/eds-keystored.service/db")), 0o037);
+        for file in ["/run/credentials-of-others/db", "/etc/eds-keystored/db", "run/credentials/db"] {
+            assert_eq!(denied(Path::new(file)), 0o077, "{file}");
         }
     }
 

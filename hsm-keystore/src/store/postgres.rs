@@ -48,6 +48,11 @@ use crate::{
     },
 };
 
+/// What is wrong with a connection string, and what to do. Nothing of it is told that may be a password.
+pub fn wrong_connection(connection: &str) -> Option<(String, &'static str)> {
+    connect::parsed(connection).err()
+}
+
 /// How often a transaction is tried that PostgreSQL ended for its own reasons.
 const TRIES: u32 = 5;
 

@@ -209,6 +209,53 @@ fn each_thing_that_is_wrong_is_told_with_its_line() {
     }
 }
 
+#[test]
+fn what_opens_a_database_is_looked_at_and_never_told() {
+    type Break = fn(&Folder);
+    let with = |folder: &Folder, connection: &str| {
+        let store = format!("postgres = \"{connection}\"\npassword_file = \"db-password\"\ntls_ca = \"ca.pem\"");
+        folder.edit("path = \"keys.db\"", &store);
+        folder.write("db-password", "elephant\n");
+        folder.mode("db-password", 0o600);
+    };
+    let good = "host=db.example dbname=eds user=eds";
+    let folder = Folder::new();
+    with(&folder, good);
+    assert!(folder.check().findings.is_empty(), "{}", folder.check());
+    let table: [(&str, Break, usize, &str); 9] = [
+        (good, |f| f.mode("db-password", 0o640), 15, "mode 0640 lets others read it"),
+        (good, |f| f.mode("db-password", 0o604), 15, "mode 0604 lets others read it"),
+        (good, |f| f.write("db-password", ""), 15, "empty"),
+        (good, |f| f.remove("db-password"), 15, "there is no such file"),
+        ("host=db.example user=eds password=elephant", |_| (), 14, "holds a password"),
+        ("postgres://eds:elephant@db.example/eds", |_| (), 14, "holds a password"),
+        ("host=db.example password='elephant", |_| (), 14, "not a connection string"),
+        ("host=db.example pass word=elephant", |_| (), 14, "not a connection string"),
+        ("host=db.example port=elephants", |_| (), 14, "not a connection string (invalid"),
+    ];
+    for (connection, damage, line, words) in table {
+        let folder = Folder::new();
+        with(&folder, connection);
+        damage(&folder);
+        let output = program(&folder).output().expect("runs");
+        let told = [output.stdout, output.stderr].concat();
+        let told = String::from_utf8_lossy(&told);
+        assert_eq!(output.status.code(), Some(1), "{connection}: {told}");
+        assert!(told.contains(&format!("node.toml:{line}: error: store.")) && told.contains(words), "{words}: {told}");
+        assert!(told.contains("hint: ") && !told.contains("elephant"), "{told}");
+        // Nor by the commands that use the database, wherever they stop.
+        for command in ["backup", "serve", "init"] {
+            let mut program = Command::new(env!("CARGO_BIN_EXE_eds-keystored"));
+            program.arg(command).arg("--config").arg(folder.path("node.toml"));
+            if command == "backup" {
+                program.arg("--to").arg(folder.path("backup.db"));
+            }
+            let output = program.output().expect("runs");
+            assert!(!format!("{output:?}").contains("elephant") && !output.status.success(), "{output:?}");
+        }
+    }
+}
+
 fn cluster_fingerprint() -> [u8; 32] {
     directory::key_fingerprint(&directory::compressed(cluster_key().verifying_key()))
 }

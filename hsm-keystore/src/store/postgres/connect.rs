@@ -26,7 +26,10 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     config::PostgresConfig,
-    hsm::{pin::read_secret, self_test::described},
+    hsm::{
+        pin::{denied, read_secret},
+        self_test::described,
+    },
 };
 
 /// How long a connection may take, and a caller may wait for one.
@@ -62,16 +65,11 @@ pub(super) struct Session {
 impl Manager {
     /// A manager for this configuration; else what is wrong with it, and what to do.
     pub(super) fn new(given: &PostgresConfig) -> Result<Self, String> {
-        let mut config: Config = given.connection.parse().map_err(|error| {
-            format!("store.postgres: {error}; write it as \"host=/run/postgresql dbname=eds user=eds\"")
-        })?;
-        if config.get_password().is_some() {
-            return Err("store.postgres: holds a password; put it into a file of its own, store.password_file".into());
-        }
+        let mut config =
+            parsed(&given.connection).map_err(|(reason, hint)| format!("store.postgres: {reason}; {hint}"))?;
         if let Some(file) = &given.password_file {
-            // A credential of systemd is readable for the service's group.
-            let password =
-                read_secret(file, 0o037).map_err(|error| format!("store.password_file: {}", described(&error)))?;
+            let password = read_secret(file, denied(file))
+                .map_err(|error| format!("store.password_file: {}", described(&error)))?;
             config.password(password.as_str());
         }
         config.application_name("eds-keystored").connect_timeout(PATIENCE).tcp_user_timeout(PATIENCE);
@@ -95,6 +93,23 @@ impl Manager {
         };
         Ok(Self { config, tls })
     }
+}
+
+/// Reads a connection string; else what is wrong with it, and what to do. Nothing of it is told that may be a password.
+pub(super) fn parsed(connection: &str) -> Result<Config, (String, &'static str)> {
+    let config: Config = connection.parse().map_err(|error| {
+        let may_hold_one = connection.contains("pass") || connection.contains('@');
+        let reason = if may_hold_one { String::new() } else { format!(" ({error})") };
+        (
+            format!("not a connection string{reason}"),
+            "write it as \"host=/run/postgresql dbname=eds user=eds\", with a password in a file of its own, \
+             store.password_file",
+        )
+    })?;
+    if config.get_password().is_some() {
+        return Err(("holds a password".to_owned(), "put it into a file of its own, store.password_file, mode 0600"));
+    }
+    Ok(config)
 }
 
 impl r2d2::ManageConnection for Manager {

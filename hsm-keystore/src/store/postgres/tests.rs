@@ -281,7 +281,7 @@ fn a_server_beyond_the_machine_is_reached_by_verified_tls_or_not_at_all() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = |name: &str, text: &str| {
         fs::write(directory.path().join(name), text).expect("written");
-        fs::set_permissions(directory.path().join(name), fs::Permissions::from_mode(0o640)).expect("set");
+        fs::set_permissions(directory.path().join(name), fs::Permissions::from_mode(0o600)).expect("set");
         Some(directory.path().join(name))
     };
     let far = |host: &str, tls_ca, password_file| PostgresConfig {
@@ -318,5 +318,10 @@ fn a_server_beyond_the_machine_is_reached_by_verified_tls_or_not_at_all() {
     refused(&far("localhost", ca.clone(), Some(open)), "lets others read it");
     let mut loose = far("localhost", ca, None);
     loose.connection += " password=elephant";
-    assert!(PostgresStore::open(&loose).err().expect("refused").to_string().contains("store.password_file"));
+    let told = PostgresStore::open(&loose).err().expect("refused").to_string();
+    assert!(told.contains("store.password_file") && !told.contains("elephant"), "{told}");
+    assert!(!format!("{loose} {loose:?}").contains("elephant"));
+    fs::set_permissions(good.password_file.as_ref().expect("named"), fs::Permissions::from_mode(0o640)).expect("set");
+    let told = PostgresStore::open(&good).err().expect("refused").to_string();
+    assert!(told.contains("mode 0640 lets others read it") && !told.contains("elephant"), "{told}");
 }
