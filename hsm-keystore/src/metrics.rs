@@ -2,6 +2,7 @@
 //!
 //! Labels are operations, results and states, of which there are a few: never an id, a name or a subject. Counting a
 //! request costs two look-ups in small tables; what is a state, as of token and audit log, is looked at when it is read.
+//! The database is asked for a few rows then, however many keys it has; when it does not answer, its numbers are left out.
 
 use std::{
     fmt,
@@ -15,7 +16,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{hsm::Health, node::Node};
+use crate::{
+    hsm::{Health, self_test::described},
+    node::{Node, kek::MOST_USES},
+    store::{Counts, KekState, ShareStore},
+};
 
 /// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -33,6 +38,11 @@ pub struct Metrics {
     audit_signed_entries: Gauge,
     audit_signed_at: Gauge,
     certificate_ends: Gauge,
+    keys: Family<State, Gauge>,
+    keks: Family<State, Gauge>,
+    kek_uses: Family<NoLabels, Gauge>,
+    kek_most_uses: Gauge,
+    database: Gauge,
     /// States are set and written out by one reader at a time.
     reading: Mutex<()>,
 }
@@ -52,6 +62,10 @@ struct Operation {
 struct State {
     state: &'static str,
 }
+
+/// Of a number that there is at times only.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct NoLabels {}
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct Reason {
@@ -102,6 +116,11 @@ impl Default for Metrics {
             audit_signed_entries: Gauge::default(),
             audit_signed_at: Gauge::default(),
             certificate_ends: Gauge::default(),
+            keys: Family::default(),
+            keks: Family::default(),
+            kek_uses: Family::default(),
+            kek_most_uses: Gauge::default(),
+            database: Gauge::default(),
             reading: Mutex::default(),
             registry: Registry::default(),
         };
@@ -124,6 +143,13 @@ impl Default for Metrics {
         registry.register_with_unit("audit_signed_time", help, Unit::Seconds, new.audit_signed_at.clone());
         let help = "When the node's certificate ends, in seconds since 1970; 0 when that is not known";
         registry.register_with_unit("certificate_end_time", help, Unit::Seconds, new.certificate_ends.clone());
+        let help = "1 when the database answered at this reading";
+        registry.register("database_up", help, new.database.clone());
+        registry.register("keys", "Keys that are stored, by state", new.keys.clone());
+        registry.register("keks", "KEKs that the node ever had, by state", new.keks.clone());
+        let help = "Uses of the active KEK, counted before they are made";
+        registry.register("kek_uses", help, new.kek_uses.clone());
+        registry.register("kek_uses_limit", "Uses that a KEK may have", new.kek_most_uses.clone());
         for end in End::ALL {
             drop(new.ended.get_or_create(&Reason { reason: end.word() }));
         }
@@ -167,7 +193,7 @@ impl Metrics {
         self.certificate_ends.set(at);
     }
 
-    /// Everything, as Prometheus reads it.
+    /// Everything, as Prometheus reads it. Blocks: the database is asked.
     pub fn text(&self, node: &Node) -> String {
         let _one = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let now = match *node.hsm.health().borrow() {
@@ -181,16 +207,47 @@ impl Metrics {
         }
         let signed = node.audit.last_checkpoint();
         let (size, time) = signed.map_or((0, 0), |(checkpoint, _)| (checkpoint.size, checkpoint.time));
-        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.audit_entries.set(number(node.audit.head().size));
         self.audit_signed_entries.set(number(size));
         self.audit_signed_at.set(number(time));
+        self.ask(node.store.as_ref());
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             tracing::error!("the metrics cannot be written out");
         }
         text
     }
+}
+
+impl Metrics {
+    fn ask(&self, store: &dyn ShareStore) {
+        for family in [&self.keys, &self.keks] {
+            family.clear();
+        }
+        self.kek_uses.clear();
+        let answer = store.counts().and_then(|counts| Ok((counts, store.keks()?)));
+        self.database.set(i64::from(answer.is_ok()));
+        let (counts, keks) = match answer {
+            Ok(answer) => answer,
+            Err(error) => return tracing::warn!(error = described(&error), "the metrics have no numbers of keys"),
+        };
+        let Counts { pending, active, tombstones } = counts;
+        for (state, keys) in [("pending", pending), ("active", active), ("tombstone", tombstones)] {
+            self.keys.get_or_create(&State { state }).set(number(keys));
+        }
+        for state in [KekState::Active, KekState::ReadOnly, KekState::Retired] {
+            let count = keks.iter().filter(|kek| kek.state == state).count();
+            self.keks.get_or_create(&State { state: state.name() }).set(number(count as u64));
+        }
+        if let Some(active) = keks.iter().find(|kek| kek.state == KekState::Active) {
+            self.kek_uses.get_or_create(&NoLabels {}).set(number(active.uses));
+        }
+        self.kek_most_uses.set(number(MOST_USES));
+    }
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 impl fmt::Debug for Metrics {

@@ -192,6 +192,33 @@ pub struct Listed {
     pub access: Option<StoredAccess>,
 }
 
+/// How many keys there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Stored and not confirmed.
+    pub pending: u64,
+    /// In use.
+    pub active: u64,
+    /// Deleted, for ever.
+    pub tombstones: u64,
+}
+
+impl Counts {
+    fn of(counted: impl IntoIterator<Item = (KeyState, i64)>) -> Self {
+        let mut counts = Self::default();
+        for (state, keys) in counted {
+            let count = match state {
+                KeyState::Pending => &mut counts.pending,
+                KeyState::Active => &mut counts.active,
+                KeyState::Tombstone => &mut counts.tombstones,
+            };
+            // Less than none can be counted by an altered database alone.
+            *count = u64::try_from(keys).unwrap_or(0);
+        }
+        counts
+    }
+}
+
 /// What became of a registration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Registered {
@@ -325,6 +352,12 @@ pub trait ShareStore: DeviceStore + Send + Sync {
     /// # Errors
     /// [`StoreError`]; they may be counted then.
     fn reserve_uses(&self, kek: &KekId, uses: u64, most: u64) -> Result<Option<u64>, StoreError>;
+
+    /// How many keys there are. It costs the same however many there are.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn counts(&self) -> Result<Counts, StoreError>;
 
     /// Whether the store answers.
     ///

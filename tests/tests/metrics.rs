@@ -90,6 +90,15 @@ fn prometheus_reads_what_a_node_did_and_nobody_else_does() -> Outcome {
     assert!(value(&samples, "eds_certificate_end_time_seconds{}")? > 1.7e9);
     assert!(value(&samples, "eds_connections_ended_total{reason=closed}")? >= 1.0);
     assert_eq!(value(&samples, "eds_build_info{version=0.1.0}")?, 1.0);
+    assert_eq!(value(&samples, "eds_database_up{}")?, 1.0);
+    for (state, keys) in [("pending", 0.0), ("active", 1.0), ("tombstone", 0.0)] {
+        assert_eq!(value(&samples, &format!("eds_keys{{state={state}}}"))?, keys, "{state}");
+    }
+    for (state, keks) in [("active", 1.0), ("read-only", 0.0), ("retired", 0.0)] {
+        assert_eq!(value(&samples, &format!("eds_keks{{state={state}}}"))?, keks, "{state}");
+    }
+    assert_eq!(value(&samples, "eds_kek_uses{}")?, 65_536.0);
+    assert_eq!(value(&samples, "eds_kek_uses_limit{}")?, 4_294_967_296.0 - 16_777_216.0);
     // Neither people nor keys.
     for name in ["alice", "officer", "hospital", "CN="] {
         assert!(!text.contains(name), "{name} is in\n{text}");

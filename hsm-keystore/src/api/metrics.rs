@@ -22,7 +22,7 @@ pub(super) async fn handler(call: Call) -> Result<Response, ApiError> {
         let detail = "only an administrator of this node may read its metrics; docs/keystore.md tells of [metrics]";
         return Err(ApiError::new(Word::NotPermitted, detail));
     }
-    Ok(told(&call.shared.node))
+    Ok(told(Arc::clone(&call.shared.node)).await)
 }
 
 /// The routes of the listener for metrics alone, which asks nobody who they are.
@@ -31,12 +31,18 @@ pub fn metrics_router(node: Arc<Node>) -> Router {
         ApiError::new(Word::NotFound, "here is GET /metrics and nothing else; the API has another address")
     };
     Router::new()
-        .route("/metrics", get(move || async move { told(&node) }))
+        .route("/metrics", get(move || told(Arc::clone(&node))))
         .fallback(only)
         .method_not_allowed_fallback(|| async { ApiError::new(Word::MethodNotAllowed, "use GET /metrics") })
 }
 
-fn told(node: &Node) -> Response {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")], node.metrics.text(node))
-        .into_response()
+async fn told(node: Arc<Node>) -> Response {
+    let text = tokio::task::spawn_blocking(move || node.metrics.text(&node)).await;
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics could not be read");
+            ApiError::new(Word::Internal, "this node could not read its metrics; its log says why").into_response()
+        }
+    }
 }

@@ -11,9 +11,9 @@ use eds_core::{
 };
 
 use crate::store::{
-    AccessChange, Changed, DeviceCounter, DeviceStore, Kek, KekChanged, KekId, KekState, Listed, NewKey, Origin, Place,
-    Registered, RegistrantDigest, Registration, Replacement, ShareStore, StoreError, StoredAccess, StoredBody,
-    StoredDevice, StoredKey, all_wrapped_by, kek_of,
+    AccessChange, Changed, Counts, DeviceCounter, DeviceStore, Kek, KekChanged, KekId, KekState, Listed, NewKey,
+    Origin, Place, Registered, RegistrantDigest, Registration, Replacement, ShareStore, StoreError, StoredAccess,
+    StoredBody, StoredDevice, StoredKey, all_wrapped_by, kek_of,
     life::{may_alter, may_move, may_retire},
     place_of,
 };
@@ -310,6 +310,13 @@ impl ShareStore for MemoryStore {
         }
         kek.uses = then;
         Ok(Some(then))
+    }
+
+    fn counts(&self) -> Result<Counts, StoreError> {
+        let held = self.held();
+        let states = [KeyState::Pending, KeyState::Active, KeyState::Tombstone];
+        let count = |state| held.keys.values().filter(|stored| stored.state == state).count();
+        Ok(Counts::of(states.map(|state| (state, i64::try_from(count(state)).unwrap_or(i64::MAX)))))
     }
 
     fn ping(&self) -> Result<(), StoreError> {

@@ -40,9 +40,9 @@ use self::{
 use crate::{
     config::PostgresConfig,
     store::{
-        AccessChange, Changed, Kek, KekChanged, KekId, Listed, NewKey, Origin, Place, Registered, RegistrantDigest,
-        Registration, Replacement, ShareStore, StoreError, StoredAccess, StoredKey, all_wrapped_by, kek_of,
-        kek_of_canary,
+        AccessChange, Changed, Counts, Kek, KekChanged, KekId, Listed, NewKey, Origin, Place, Registered,
+        RegistrantDigest, Registration, Replacement, ShareStore, StoreError, StoredAccess, StoredKey, all_wrapped_by,
+        kek_of, kek_of_canary,
         life::{may_move, may_retire},
         now,
     },
@@ -393,6 +393,14 @@ impl ShareStore for PostgresStore {
             let rows = call.query(statements::RESERVE_USES, &values)?;
             let then = rows.first().map(|row| row.try_get::<_, i64>(0)).transpose()?;
             Ok(End::Keep(then.map(i64::unsigned_abs)))
+        })
+    }
+
+    fn counts(&self) -> Result<Counts, StoreError> {
+        self.call(|call| {
+            let rows = call.query(statements::COUNTS, &[])?;
+            let counted = rows.iter().map(|row| Ok((row.try_get::<_, rows::Code>(0)?.0, row.try_get(1)?)));
+            Ok(End::Undo(Counts::of(counted.collect::<Result<Vec<_>, postgres::Error>>()?)))
         })
     }
 

@@ -24,7 +24,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, named_params, para
 
 use self::commit::Writer;
 use crate::store::{
-    AccessChange, Changed, Kek, KekChanged, KekId, KekState, Listed, NewKey, Origin, Place, Registered,
+    AccessChange, Changed, Counts, Kek, KekChanged, KekId, KekState, Listed, NewKey, Origin, Place, Registered,
     RegistrantDigest, Registration, Replacement, ShareStore, StoreError, StoredAccess, StoredBody, StoredKey,
     all_wrapped_by, kek_of, kek_of_canary,
     life::{may_alter, may_move, may_retire},
@@ -370,6 +370,14 @@ impl ShareStore for SqliteStore {
             reserve.query_row(params![kek, uses, most], |row| row.get::<_, i64>(0)).optional()
         })
         .map(|then| then.map(i64::unsigned_abs))
+    }
+
+    fn counts(&self) -> Result<Counts, StoreError> {
+        self.reading(|reader| {
+            let mut select = reader.prepare_cached(statements::COUNTS)?;
+            let counted = select.query_map([], |row| Ok((state(row, 0)?, row.get(1)?)))?;
+            Ok(Counts::of(counted.collect::<rusqlite::Result<Vec<_>>>()?))
+        })
     }
 
     fn ping(&self) -> Result<(), StoreError> {

@@ -247,6 +247,19 @@ pub(super) fn conforms(store: &dyn ShareStore) {
     assert_eq!(stored, 1);
 
     devices::conform(store);
+
+    // How many there are is kept through all of this.
+    assert_eq!(store.confirm(&[id(50)], &BOB, 1).expect("answers"), [Done(Active)]);
+    let mut counted = Counts::default();
+    for listed in store.page(None, 1_000).expect("reads") {
+        match listed.state {
+            Pending => counted.pending += 1,
+            Active => counted.active += 1,
+            Tombstone => counted.tombstones += 1,
+        }
+    }
+    assert_eq!(store.counts().expect("reads"), counted);
+    assert!(counted.pending > 1 && counted.active == 1 && counted.tombstones > 1, "{counted:?}");
 }
 
 #[test]
@@ -330,6 +343,8 @@ fn an_older_database_is_migrated_whole_with_a_copy_beside_it() {
         let named = kek_of(&canary).map(|kek| (kek, KekState::Active, 3 + (1 << 24)));
         assert_eq!((keks, version == 2), (named.into_iter().collect(), named.is_some()));
         assert_eq!(states(&store, &[1, 2, 3, 4]), [Some(Pending), Some(Active), Some(Tombstone), None]);
+        let counted = Counts { pending: 1, active: 1, tombstones: 1 };
+        assert_eq!(store.counts().expect("reads"), counted);
         let keys = store.wrapped_by(&[77; 16], None, 9).expect("reads");
         assert_eq!(keys.into_iter().map(|place| place.key).collect::<Vec<_>>(), [id(1), id(2)]);
         let again = store.register(&registration(ALICE, 1, 1), &[new_key(1), new_key(2)]).expect("answers");

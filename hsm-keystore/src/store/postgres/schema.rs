@@ -7,7 +7,7 @@ use postgres::{Client, GenericClient, Transaction};
 use crate::store::sqlite::schema::{VERSION, known_version};
 
 /// What leads to each version from the one before.
-pub(super) const STEPS: [&str; 5] = [
+pub(super) const STEPS: [&str; 6] = [
     "
 CREATE TABLE schema_version (only_one BIGINT PRIMARY KEY CHECK (only_one = 1), version BIGINT NOT NULL);
 INSERT INTO schema_version VALUES (1, 1);
@@ -76,6 +76,31 @@ CREATE TABLE device_counters (
     PRIMARY KEY (device, counter)
 );
 ",
+    // A row that all transactions changed would have them wait for each other: connections count in rows of their own,
+    // as far as there are some.
+    "
+CREATE TABLE counts (state BIGINT, slot BIGINT, keys BIGINT NOT NULL, PRIMARY KEY (state, slot)) WITH (fillfactor = 50);
+INSERT INTO counts (state, slot, keys) SELECT state, slot, 0
+    FROM generate_series(0, 2) AS states (state), generate_series(0, 15) AS slots (slot);
+UPDATE counts SET keys = (SELECT count(*) FROM keys WHERE keys.state = counts.state) WHERE slot = 0;
+CREATE FUNCTION count_keys() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF TG_OP = 'INSERT' THEN
+        UPDATE eds.counts AS c SET keys = c.keys + moved.keys
+            FROM (SELECT state, count(*) AS keys FROM new_rows GROUP BY state) AS moved
+            WHERE c.state = moved.state AND c.slot = pg_backend_pid() % 16;
+    ELSE
+        UPDATE eds.counts AS c SET keys = c.keys + moved.keys
+            FROM (SELECT state, sum(one) AS keys FROM (SELECT state, 1 AS one FROM new_rows
+                UNION ALL SELECT state, -1 FROM old_rows) AS both_rows GROUP BY state HAVING sum(one) <> 0) AS moved
+            WHERE c.state = moved.state AND c.slot = pg_backend_pid() % 16;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER count_new AFTER INSERT ON keys REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION count_keys();
+CREATE TRIGGER count_moved AFTER UPDATE ON keys REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION count_keys();
+",
 ];
 
 /// Only one process at a time makes or migrates the tables of a database.
@@ -99,7 +124,10 @@ pub(super) fn create(transaction: &mut Transaction<'_>) -> Result<bool, postgres
 
 /// Removes the tables, and nothing else that may be in the schema.
 pub(super) fn remove(client: &mut Client) -> Result<(), postgres::Error> {
-    client.batch_execute("DROP TABLE schema_version, origin, keys, registrations, keks, devices, device_counters")
+    client.batch_execute(
+        "DROP TABLE schema_version, origin, keys, registrations, keks, devices, device_counters, counts;
+         DROP FUNCTION count_keys",
+    )
 }
 
 fn advance(transaction: &mut Transaction<'_>, from: u32) -> Result<(), postgres::Error> {

@@ -68,6 +68,9 @@ pub(super) const USE_COUNTER: &str = "INSERT INTO device_counters (device, count
      ON CONFLICT (device, counter) DO NOTHING";
 pub(super) const COUNTER: &str = "SELECT key FROM device_counters WHERE device = $1 AND counter = $2";
 
+/// Reads a few rows, however many keys there are.
+pub(super) const COUNTS: &str = "SELECT state, sum(keys)::bigint FROM counts GROUP BY state";
+
 /// Those of the above that requests use.
 #[cfg(test)]
 pub(super) const ALL: [&str; 27] = [

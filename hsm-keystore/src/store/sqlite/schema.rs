@@ -18,7 +18,7 @@ pub(in crate::store) const VERSION: u32 = STEPS.len() as u32;
 const APPLICATION: i64 = 0x4544_534b;
 
 /// What leads to each version from the one before.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     // 1. Keys keep their registrant in their own row: it is asked with every change.
     "
 CREATE TABLE origin (
@@ -88,6 +88,19 @@ CREATE TABLE device_counters (
     key BLOB NOT NULL CHECK (length(key) = 16),
     PRIMARY KEY (device, counter)
 ) STRICT, WITHOUT ROWID;
+",
+    // 6. How many keys there are is kept, since counting them costs more the more there are. Rows are never removed.
+    "
+CREATE TABLE counts (state INTEGER PRIMARY KEY, keys INTEGER NOT NULL) STRICT;
+INSERT INTO counts (state, keys) SELECT column1, (SELECT count(*) FROM keys WHERE keys.state = column1)
+    FROM (VALUES (0), (1), (2));
+CREATE TRIGGER count_new AFTER INSERT ON keys BEGIN
+    UPDATE counts SET keys = keys + 1 WHERE state = new.state;
+END;
+CREATE TRIGGER count_moved AFTER UPDATE OF state ON keys WHEN new.state <> old.state BEGIN
+    UPDATE counts SET keys = keys - 1 WHERE state = old.state;
+    UPDATE counts SET keys = keys + 1 WHERE state = new.state;
+END;
 ",
 ];
 

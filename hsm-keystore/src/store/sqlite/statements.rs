@@ -57,6 +57,9 @@ pub(super) const CHANGE_DEVICE: &str =
 pub(super) const COUNTER: &str = "SELECT key FROM device_counters WHERE device = ?1 AND counter = ?2";
 pub(super) const USE_COUNTER: &str = "INSERT INTO device_counters (device, counter, key) VALUES (?1, ?2, ?3)";
 
+/// Reads a few rows, however many keys there are.
+pub(super) const COUNTS: &str = "SELECT state, keys FROM counts";
+
 /// Those of the above that requests use.
 #[cfg(test)]
 pub(super) const ALL: [&str; 30] = [
