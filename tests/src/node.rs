@@ -227,7 +227,11 @@ impl Node {
         if status.code().is_none_or(|code| code == 0) {
             give_up!("node {} ended with {status}, not with an error code:\n{}", self.number, process::tail(&log));
         }
-        Ok(fs::read_to_string(&log)?)
+        // Its log is JSON here; what it says is told as people read it, too.
+        let said = fs::read_to_string(&log)?;
+        let entries = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let reasons: Vec<_> = entries.filter_map(|entry| Some(entry.get("reason")?.as_str()?.to_owned())).collect();
+        Ok(said + &reasons.join("\n"))
     }
 
     /// Ends the node at once, as a power cut would.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use eds_tests::{
-    Outcome,
+    Outcome, acts,
     cluster::{Cluster, Plan},
     give_up,
     node::{NO_CURVES, Node, Token, WEAKER},
@@ -186,6 +186,59 @@ fn wrapped_keys_that_are_not_the_nodes_own_are_refused() -> Outcome {
     node.daemon()?.restart()?;
     node.start()?;
     node.stop()
+}
+
+#[test]
+fn wrapped_keys_go_with_their_kek_when_it_is_rotated() -> Outcome {
+    let mut cluster = alone()?;
+    cluster.node(1)?.start()?;
+    let user = encrypted(&cluster)?;
+    let reads = |user: &User| -> Outcome {
+        user.eds(["decrypt", "sealed", "-o", "copy", "--force"])?.success()?;
+        assert_eq!(fs::read(user.home().join("copy"))?, CONTENT);
+        Ok(())
+    };
+    let node = cluster.node(1)?;
+    let file = node.folder().join(FILE);
+    let (identity, before) = (fs::read_to_string(node.folder().join("node.json"))?, fs::read_to_string(&file)?);
+    let (first, ..) = node.keks()?.remove(0);
+    node.command_of(&["hsm", "rotate"])?.success()?;
+    let (second, ..) = node.keks()?.remove(1);
+    assert_eq!(fs::read_to_string(&file)?, before, "a rotation alone wraps nothing anew");
+    node.command_of(&["hsm", "retire", &first])?.refused(1, &["wraps the key pairs in", FILE, "hsm rewrap"])?;
+    // A node that starts between the two opens its keys under the older KEK.
+    node.restart()?;
+    reads(&user)?;
+
+    let node = cluster.node(1)?;
+    node.command_of(&["hsm", "rewrap"])?.success()?;
+    let done = acts::last_done(node, "kek.rewrap")?.1;
+    assert_eq!(done, format!("1 records and 2 key pairs wrapped by KEK {second}; 0 do not open"));
+    let after = fs::read_to_string(&file)?;
+    assert_ne!(after, before);
+    // Once more finds nothing to do, and leaves the file as it is.
+    node.command_of(&["hsm", "rewrap"])?.success()?;
+    assert_eq!(fs::read_to_string(&file)?, after);
+    node.command_of(&["hsm", "retire", &first])?.success()?;
+    rusqlite::Connection::open(node.database())?.execute("UPDATE keks SET since = since - 600 WHERE state = 2", [])?;
+    node.command_of(&["hsm", "retire", &first, "--destroy"])?.success()?;
+
+    // The server that runs has them in memory; one that starts opens the new file without the KEK of before.
+    reads(&user)?;
+    let node = cluster.node(1)?;
+    node.restart()?;
+    let checked = text(&node.command("hsm check", [""; 0])?.success()?.stdout);
+    assert!(checked.contains("private keys: WEAKER"), "{checked}");
+    assert_eq!(fs::read_to_string(node.folder().join("node.json"))?, identity, "the keys are the ones they were");
+    reads(&user)?;
+    user.eds(["encrypt", "plain", "-o", "more"])?.success()?;
+    // The file of before is worth nothing now.
+    let node = cluster.node(1)?;
+    node.stop()?;
+    fs::write(&file, before)?;
+    let said = node.start_refused()?;
+    assert!(said.contains("eds-transport") && !said.contains("panicked"), "{said}");
+    Ok(())
 }
 
 #[test]
