@@ -10,6 +10,7 @@ use crate::{Error, Kind, config::Config, credentials::ProofKind, keystore::NodeE
 
 pub mod audit;
 pub mod cluster;
+pub mod courier;
 pub mod decrypt;
 pub mod doctor;
 pub mod encrypt;
@@ -83,6 +84,8 @@ enum Command {
     /// Deliver, look at or give up shares that wait on this computer for key servers that were away
     #[command(subcommand)]
     Queue(queue::Queue),
+    /// Carry what an imaging device made to the storage and the key servers, on a workstation that may not read it
+    Courier(courier::Courier),
     /// Check that every key server can be reached and used, and that the configuration is in order
     Doctor(doctor::Doctor),
     /// Look at the audit logs of the key servers
@@ -106,6 +109,7 @@ impl Cli {
             Command::Encrypt(command) => command.run(options),
             Command::Decrypt(command) => command.run(options),
             Command::Key(command) => command.run(options),
+            Command::Courier(command) => command.run(options),
             // These say themselves what waits, or have nothing to do with it.
             Command::Login(command) => return command.run(options),
             Command::Logout(command) => return command.run(options),

@@ -17,9 +17,9 @@ use eds_core::{
 };
 
 use crate::{
-    audit, catalog, cluster, config, credentials, dicom,
+    audit, catalog, cluster, config, courier, credentials, dicom,
     keystore::{
-        FetchError, KeystoreError, NodeError, NodeFault, Obstacle, RegisterError,
+        DeliverError, FetchError, KeystoreError, NodeError, NodeFault, Obstacle, RegisterError,
         access::{AccessError, text::TextError},
     },
     login, output, payload, queue, storage,
@@ -136,6 +136,12 @@ pub enum Error {
     /// A key could not be registered.
     #[error(transparent)]
     Register(#[from] RegisterError),
+    /// What an imaging device made could not be delivered.
+    #[error(transparent)]
+    Deliver(#[from] DeliverError),
+    /// `eds courier`.
+    #[error(transparent)]
+    Courier(#[from] courier::Error),
     /// An access list could not be read or changed, or a change is not in force yet.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -335,6 +341,8 @@ impl Error {
             Self::Keystore(error) => error.kind(),
             Self::Fetch(error) => error.kind(),
             Self::Register(error) => error.kind(),
+            Self::Deliver(error) => error.kind(),
+            Self::Courier(error) => error.kind(),
             Self::Access(error) => error.kind(),
             Self::Queue(error) => error.kind(),
             Self::Stuck { source, .. } => source.kind(),
@@ -375,6 +383,8 @@ impl Error {
             Self::Keystore(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
             Self::Register(error) => error.hint(),
+            Self::Deliver(error) => error.hint(),
+            Self::Courier(error) => error.hint(),
             Self::Access(error) => error.hint(),
             Self::AccessText(error) => error.hint(),
             Self::Queue(error) => error.hint(),

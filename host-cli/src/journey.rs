@@ -5,10 +5,12 @@
 //! | `register` | separate the patient, encrypt, split the keys over the servers, store, record |
 //! | `retrieve` | find, fetch the key from any m servers, compare, decrypt; with `--restore` put the patient back |
 //! | `deliver` | what waits in the queue goes to the key servers that were away |
+//! | `device` | what an imaging device made goes to the key servers, brought by a courier |
 //! | `files` | the same protection for any file or pipe, without catalog and storage |
 //! | `project` | the key of a project, from which replacement UIDs are derived |
 
 mod deliver;
+mod device;
 pub mod files;
 mod project;
 pub mod register;
@@ -28,7 +30,6 @@ use eds_core::{
     directory::{Directory, Node},
     ids::{FileId, KeyId, Threshold},
     manifest::{self, Manifest},
-    sharing::FileSecret,
 };
 use rand_core::UnwrapErr;
 use tokio::runtime::{Builder, Runtime};
@@ -40,7 +41,7 @@ use crate::{
     cluster::Trust,
     config::Config,
     keystore::{
-        Evidence, Identity, KeyStatus, Keystore, Latencies, Message, NewKey, NodeError, NodeFault, NodeStatus,
+        Evidence, Fetched, Identity, KeyStatus, Keystore, Latencies, Message, NewKey, NodeError, NodeFault, NodeStatus,
         NodeView, Prepared, RegisterError, Registered, Terms, Want,
         access::{
             AccessError, Changed, Everywhere,
@@ -56,6 +57,8 @@ use crate::{
 
 /// The purpose of a key that encrypts the payload of a container: images and plain files.
 const PURPOSE_FILE: &str = "file";
+/// The purpose of a key with which an imaging device encrypted its frame.
+const PURPOSE_IMAGE: &str = "image";
 /// The purpose of a key that encrypts the private part of an image.
 const PURPOSE_PRIVATE: &str = "private";
 
@@ -94,23 +97,23 @@ impl Nodes {
         &self.keystore
     }
 
-    /// Fetches several keys in one call to each node: their secrets, in order, and the nodes that answered wrongly.
+    /// Fetches several keys in one call to each node, in order, and the nodes that answered wrongly.
     ///
     /// # Errors
     /// [`crate::keystore::FetchError`] of the first key that could not be had.
-    pub fn fetch_all(&self, wants: &[Want]) -> Result<(Vec<FileSecret>, Vec<NodeError>), Error> {
-        let mut secrets = Vec::with_capacity(wants.len());
+    pub fn fetch_all(&self, wants: &[Want]) -> Result<(Vec<Fetched>, Vec<NodeError>), Error> {
+        let mut all = Vec::with_capacity(wants.len());
         let mut culprits: Vec<NodeError> = Vec::new();
         for fetched in self.runtime.block_on(self.keystore.fetch(wants)) {
-            let fetched = fetched?;
-            secrets.push(fetched.secret);
-            for culprit in fetched.culprits {
+            let mut fetched = fetched?;
+            for culprit in std::mem::take(&mut fetched.culprits) {
                 if !culprits.iter().any(|known| known.node == culprit.node) {
                     culprits.push(culprit);
                 }
             }
+            all.push(fetched);
         }
-        Ok((secrets, culprits))
+        Ok((all, culprits))
     }
 
     /// Stores prepared keys on as many nodes as they were prepared for. The shares of the others wait in the queue, which
@@ -286,6 +289,12 @@ fn deliver(unlocked: Unlocked<'_>, output: Output, of_payload: impl Fn(payload::
             stdout.flush().map_err(|error| of_payload(payload::Error::Write(error)))
         }
     }
+}
+
+/// The key of a container's payload. A device encrypts for a purpose of its own, and the manifest says that a device did.
+fn payload_key(fetched: &Fetched) -> InputKey {
+    let purpose = if fetched.manifest.origin.is_some() { PURPOSE_IMAGE } else { PURPOSE_FILE };
+    fetched.secret.input_key(purpose, fetched.manifest.key)
 }
 
 /// The bytes of a manifest, for a database.

@@ -14,6 +14,7 @@
 //! | `latency` | how fast each node usually answers, kept between runs |
 //! | `gather` | which answers make a key, who contradicts: no I/O |
 //! | `fetch`, `register`, `status` | the calls to many nodes |
+//! | `device` | what an imaging device made, brought by a courier |
 //! | `late` | what is delivered to a node that was away at a registration |
 //! | `audit` | signed heads of audit logs and proofs between them |
 //! | `access` | access lists: who may do what with a key |
@@ -21,6 +22,7 @@
 pub mod access;
 mod alarm;
 mod audit;
+mod device;
 mod error;
 mod fetch;
 mod gather;
@@ -32,6 +34,7 @@ mod spare;
 mod status;
 mod transport;
 
+pub use device::{DeliverError, Unbundled};
 pub use error::{Culprit, Enough, FetchError, KeystoreError, NodeError, NodeFault, RegisterError, kind_of};
 pub use fetch::Fetched;
 pub use gather::{Evidence, Want};

@@ -15,6 +15,7 @@ pub mod catalog;
 pub mod cluster;
 pub mod commands;
 pub mod config;
+pub mod courier;
 pub mod credentials;
 mod database;
 pub mod dicom;

@@ -2,6 +2,8 @@
 //!
 //! It is made of `core` alone, which is what runs on a device; it keeps nothing of an image but the packets on their way.
 
+mod link;
+
 use std::{
     cell::Cell,
     fs,
@@ -24,6 +26,7 @@ use p256::{
 };
 use rand_core::{CryptoRng, UnwrapErr};
 
+pub use self::link::{Crossed, send};
 use crate::{Outcome, Trouble, cluster::Cluster, trouble::During as _};
 
 /// A device.

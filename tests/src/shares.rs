@@ -47,8 +47,8 @@ pub fn register_many(nodes: &Nodes, count: usize) -> Outcome<Vec<(Want, [u8; 32]
 /// When it cannot be had.
 pub fn fetch(nodes: &Nodes, want: &Want) -> Outcome<[u8; 32]> {
     let (secrets, _) = nodes.fetch_all(std::slice::from_ref(want))?;
-    let secret = secrets.first().ok_or_else(|| Trouble::new("no secret"))?;
-    Ok(*secret.input_key("test", want.key).as_bytes())
+    let fetched = secrets.first().ok_or_else(|| Trouble::new("no secret"))?;
+    Ok(*fetched.secret.input_key("test", want.key).as_bytes())
 }
 
 /// Fetches all of these, and compares.
@@ -60,7 +60,7 @@ pub fn fetch_all(nodes: &Nodes, keys: &[(Want, [u8; 32])]) -> Outcome {
         let wants: Vec<Want> = part.iter().map(|(want, _)| want.clone()).collect();
         let (secrets, _) = nodes.fetch_all(&wants)?;
         for ((want, secret), found) in part.iter().zip(&secrets) {
-            if found.input_key("test", want.key).as_bytes() != secret {
+            if found.secret.input_key("test", want.key).as_bytes() != secret {
                 crate::give_up!("key {} has another secret", want.key);
             }
         }

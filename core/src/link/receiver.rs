@@ -78,6 +78,18 @@ impl Receiver {
         Self { current: None }
     }
 
+    /// A receiver of a workstation that was restarted after a transfer was complete: the device may not have heard so yet, and
+    /// sends the last packets again. `next` is the number after that of the end.
+    pub const fn completed(begin: Begin, stream: u32, next: u32) -> Self {
+        Self { current: Some(Transfer { begin, stream, next, state: State::Complete }) }
+    }
+
+    /// The transfer that is complete, with its stream and the number after that of the end: for [`Receiver::completed`].
+    pub fn complete(&self) -> Option<(Begin, u32, u32)> {
+        let complete = self.current.as_ref().filter(|transfer| transfer.is_complete());
+        complete.map(|transfer| (transfer.begin, transfer.stream, transfer.next))
+    }
+
     /// Takes a packet. Send the reply, if there is one and the link has a way back.
     ///
     /// # Errors

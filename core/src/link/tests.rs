@@ -340,3 +340,24 @@ proptest! {
         prop_assert!(workstation.arrived.errors.is_empty());
     }
 }
+
+#[test]
+fn a_restarted_workstation_still_acknowledges_what_was_complete() {
+    let begin = Begin {
+        window: 4,
+        device: DeviceId::from_bytes([1; 16]),
+        counter: 7,
+        key: KeyId::from_bytes([2; 16]),
+        file: FileId::from_bytes([3; 16]),
+    };
+    let mut receiver = Receiver::completed(begin, 99, 5);
+    assert_eq!(receiver.complete(), Some((begin, 99, 5)));
+    assert_eq!((receiver.incomplete(), receiver.resume()), (None, None));
+    let end = |sequence| Packet { kind: Kind::End, stream: 99, sequence, payload: &[0; End::LEN] };
+    let (event, reply) = receiver.take(&end(4)).expect("a late packet");
+    assert_eq!(event, Event::Repeated);
+    let answer = reply.expect("an answer").packet();
+    assert_eq!((answer.kind, answer.stream, answer.sequence), (Kind::Ack, 99, 5));
+    assert!(receiver.take(&end(5)).is_err(), "something follows the end");
+    assert_eq!(receiver.complete(), Some((begin, 99, 5)));
+}

@@ -6,12 +6,9 @@ use std::{
     path::Path,
 };
 
-use eds_core::{
-    ids::{KeyId, Threshold},
-    sharing::FileSecret,
-};
+use eds_core::ids::{KeyId, Threshold};
 
-use super::{Nodes, PURPOSE_FILE, Seal, deliver};
+use super::{Nodes, PURPOSE_FILE, Seal, deliver, payload_key};
 use crate::{
     Error,
     keystore::{Evidence, NewKey, NodeError, Terms, Want},
@@ -79,11 +76,11 @@ pub fn encrypt(
 pub fn decrypt(nodes: &Nodes, input: Source<'_>, output: Output) -> Result<(KeyId, Vec<NodeError>), Error> {
     let container = Container::read(input)?;
     let header = *container.header();
-    let (secrets, culprits) =
+    let (mut fetched, culprits) =
         nodes.fetch_all(&[Want { key: header.key, evidence: Evidence::Anchor(header.anchor) }])?;
-    let [secret] = <[FileSecret; 1]>::try_from(secrets).map_err(|_| Error::NothingFetched)?;
-    let unlocked = container.unlock(&secret.input_key(PURPOSE_FILE, header.key))?;
-    drop(secret);
+    let fetched = fetched.pop().ok_or(Error::NothingFetched)?;
+    let unlocked = container.unlock(&payload_key(&fetched))?;
+    drop(fetched);
     deliver(unlocked, output, Error::Payload)?;
     Ok((header.key, culprits))
 }

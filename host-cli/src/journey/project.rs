@@ -39,10 +39,10 @@ impl Project {
 }
 
 fn fetch(nodes: &Nodes, project: &ProjectKey, warnings: &mut Vec<NodeError>) -> Result<UidKey, Error> {
-    let (secrets, culprits) = nodes.fetch_all(&[Want { key: project.key, evidence: recorded(&project.manifest)? }])?;
+    let (fetched, culprits) = nodes.fetch_all(&[Want { key: project.key, evidence: recorded(&project.manifest)? }])?;
     warnings.extend(culprits);
-    let secret = secrets.first().ok_or(Error::NothingFetched)?;
-    Ok(UidKey::new(*secret.input_key(PURPOSE_UID, project.key).as_bytes()))
+    let fetched = fetched.first().ok_or(Error::NothingFetched)?;
+    Ok(UidKey::new(*fetched.secret.input_key(PURPOSE_UID, project.key).as_bytes()))
 }
 
 fn make(nodes: &Nodes, metadata: &Metadata, terms: Terms, warnings: &mut Vec<NodeError>) -> Result<UidKey, Error> {

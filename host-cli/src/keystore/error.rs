@@ -77,7 +77,7 @@ impl NodeFault {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Refused(problem) => match problem.word() {
-                "not-permitted" | "not-authenticated" => Kind::Denied,
+                "not-permitted" | "not-authenticated" | "device-unknown" | "device-revoked" => Kind::Denied,
                 "key-not-found" | "key-deleted" => Kind::NotFound,
                 _ => Kind::Unavailable,
             },
@@ -98,6 +98,12 @@ impl NodeFault {
             // An answer that is none is mostly that of a proxy before a node that is away.
             _ => true,
         }
+    }
+
+    /// Whether the node will say the same for ever, whatever it and its officers do: what it refuses because of the call itself,
+    /// and what comes of a device that was revoked.
+    pub fn is_final(&self) -> bool {
+        !self.may_pass() && (self.kind() != Kind::Denied || self.is("device-revoked"))
     }
 
     /// Whether the node refused with this word.

@@ -8,6 +8,7 @@
 //! What was deleted is not brought back. When the node has confirmed, the lists are compared once more, for a change that
 //! came in between; whoever made it was told that this node is missing.
 
+mod device;
 mod message;
 mod obstacle;
 
@@ -70,14 +71,19 @@ enum Life {
 impl<T: Transport> Keystore<T> {
     /// Delivers messages, at most [`ROUND`]; says what became of each, in order. Doing it again does no harm.
     pub async fn deliver(&self, kept: &[Kept<'_>], away: &mut Away) -> Vec<Fate> {
-        let mut keys: Vec<KeyId> = kept.iter().flat_map(|kept| kept.message.keys()).collect();
+        let of_people = kept.iter().filter(|kept| kept.message.device().is_none());
+        let mut keys: Vec<KeyId> = of_people.flat_map(|kept| kept.message.keys()).collect();
         keys.sort_unstable();
         keys.dedup();
-        let views = self.access_of_all(&keys).await;
+        let views = if keys.is_empty() { Vec::new() } else { self.access_of_all(&keys).await };
         let views: BTreeMap<KeyId, Vec<NodeView<Seen>>> = keys.into_iter().zip(views).collect();
         let mut fates = Vec::with_capacity(kept.len());
         for kept in kept {
-            fates.push(match self.deliver_one(kept, &views, away).await {
+            let delivered = match kept.message.device() {
+                Some(_) => self.deliver_of_device(kept.message, away).await,
+                None => self.deliver_one(kept, &views, away).await,
+            };
+            fates.push(match delivered {
                 Ok(fate) => fate,
                 Err(obstacle) => Fate::Stays(obstacle),
             });
@@ -158,7 +164,7 @@ impl<T: Transport> Keystore<T> {
     /// Compares the access lists after delivery, and brings the late node up to date where that is sure.
     async fn compare(&self, kept: &[Kept<'_>], fates: &mut [Fate]) {
         let delivered = kept.iter().zip(fates).filter_map(|(kept, fate)| match fate {
-            Fate::Delivered(differing) => Some((kept.message, differing)),
+            Fate::Delivered(differing) if kept.message.device().is_none() => Some((kept.message, differing)),
             _ => None,
         });
         let delivered: Vec<_> = delivered.collect();
@@ -212,7 +218,7 @@ fn addressee<'a>(directory: &'a Directory, caller: &[u8; 32], message: &Message)
     if let Some(manifest) = below {
         return Err(Obstacle::BelowFloor { needed: manifest.threshold.needed(), floor: directory.floor });
     }
-    if message.registrant != *caller {
+    if message.registrant != *caller && message.device().is_none() {
         return Err(Obstacle::OtherRegistrant);
     }
     Ok(node)

@@ -276,7 +276,7 @@ impl<T: Transport> Keystore<T> {
 
     /// Makes all calls at once, and does not wait for the slowest when `enough` nodes have done it for every key; returns
     /// the nodes that have not.
-    async fn tell_until(&self, calls: Vec<(Node, Call)>, keys: &[KeyId], enough: usize) -> Vec<NodeError> {
+    pub(super) async fn tell_until(&self, calls: Vec<(Node, Call)>, keys: &[KeyId], enough: usize) -> Vec<NodeError> {
         let mut running = JoinSet::new();
         let mut unheard: Vec<Node> = Vec::with_capacity(calls.len());
         for (node, call) in calls {
@@ -310,7 +310,7 @@ impl<T: Transport> Keystore<T> {
 }
 
 /// How many nodes must hold keys of this threshold.
-fn enough(quorum: Quorum, threshold: Threshold, nodes: usize) -> Result<Enough, RegisterError> {
+pub(super) fn enough(quorum: Quorum, threshold: Threshold, nodes: usize) -> Result<Enough, RegisterError> {
     match quorum {
         Quorum::All => Ok(Enough { nodes, of: nodes }),
         Quorum::Nodes(quorum) if quorum >= threshold.needed() && usize::from(quorum) <= nodes => {

@@ -1,8 +1,8 @@
 //! What one node is sent at a registration, complete: the same bytes at once or much later.
 
 use eds_core::{
-    api::{RegisterRequest, access::AccessList},
-    ids::{KeyId, NodeId, ShareIndex},
+    api::{RegisterRequest, access::AccessList, device::DeviceRegisterRequest},
+    ids::{DeviceId, KeyId, NodeId, ShareIndex},
     manifest::{Manifest, Point},
 };
 
@@ -54,8 +54,25 @@ impl Message {
         &self.manifests
     }
 
-    /// The call that delivers it, with the access list of each key; none for new keys.
+    /// The imaging device that made the key, if one did. Whoever is a courier delivers that.
+    pub fn device(&self) -> Option<DeviceId> {
+        match self.manifests.as_slice() {
+            [manifest] => manifest.origin.as_ref().map(|origin| origin.device),
+            _ => None,
+        }
+    }
+
+    /// Where the keys are confirmed.
+    pub(in crate::keystore) fn confirms_at(&self) -> &'static str {
+        if self.device().is_some() { "/v1/device/confirm" } else { "/v1/confirm" }
+    }
+
+    /// The call that delivers it, with the access list of each key; none for new keys, nor for those that a device made.
     pub(in crate::keystore) fn call(&self, access: Vec<Option<AccessList>>) -> Call {
+        if let (Some(_), [manifest]) = (self.device(), self.request.manifests.as_slice()) {
+            let part = DeviceRegisterRequest { manifest: manifest.clone(), sealed: self.request.sealed.clone() };
+            return post("/v1/device/register", &part);
+        }
         post("/v1/register", &RegisterRequest { access, ..self.request.clone() })
     }
 }

@@ -79,7 +79,7 @@ impl Obstacle {
     /// Whether waiting cannot help: nobody will ever take this message, or not from this caller.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Node(error) => !error.fault.may_pass() && error.fault.kind() != Kind::Denied,
+            Self::Node(error) => error.fault.is_final(),
             Self::AccessList(_) | Self::HalfDeleted { .. } | Self::CutOff => false,
             _ => true,
         }
