@@ -83,8 +83,13 @@ pub fn run(config: &Config, options: Options, tell: &(dyn Fn(News) + Sync)) -> R
     }
     let (wake, woken) = channel();
     thread::scope(|scope| {
-        let carrying = scope.spawn(|| carry_all(carrier, &spool, &woken, tell));
-        let received = receive(&options, &mut intake, &mut || drop(wake.send(())), tell);
+        let spool = &spool;
+        let carrying = scope.spawn(move || carry_all(carrier, spool, &woken, tell));
+        // Where nobody carries any more, that is told at the end.
+        let mut complete = || {
+            let _ = wake.send(());
+        };
+        let received = receive(&options, &mut intake, &mut complete, tell);
         drop(wake);
         let left = carrying.join().map_err(|_| Error::Ended)?;
         received?;
@@ -140,7 +145,7 @@ fn follow(
     let mut buffer = vec![0; BUFFER];
     let mut answer = intake.on_line();
     loop {
-        if let (Some(reply), Some(output)) = (answer, &mut line.output)
+        if let (Some(reply), Some(output)) = (answer.take(), &mut line.output)
             && let Err(error) = output.write_all(&reply).and_then(|()| output.flush())
         {
             return Ok(error.to_string());

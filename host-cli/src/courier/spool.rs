@@ -210,7 +210,7 @@ fn begin_of(path: &Path) -> Option<Begin> {
     })
 }
 
-fn failed(path: &Path) -> impl Fn(io::Error) -> Error {
+fn failed(path: &Path) -> impl Fn(io::Error) -> Error + use<> {
     let path = path.to_owned();
     move |source| Error::Spool { path: path.clone(), source }
 }
