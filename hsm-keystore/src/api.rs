@@ -49,6 +49,8 @@ struct Shared {
     authenticator: Arc<Authenticator>,
     limits: Limits,
     workers: Arc<Semaphore>,
+    /// Places for requests that are under way, those too whose clients went away.
+    requests: Arc<Semaphore>,
     /// Room for bodies, in bytes.
     bodies: Arc<Semaphore>,
     readiness: status::Readiness,
@@ -63,6 +65,7 @@ pub fn router(node: Arc<Node>, authenticator: Arc<Authenticator>, limits: &Limit
         limits: limits.clone(),
         bodies: Arc::new(Semaphore::new(limits.bodies_bytes.min(Semaphore::MAX_PERMITS))),
         workers: Arc::new(Semaphore::new(WORKERS)),
+        requests: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
         readiness: status::Readiness::default(),
         strangers: Arc::default(),
     };

@@ -10,7 +10,7 @@
 mod backend;
 pub mod backup;
 pub mod devices;
-mod life;
+pub(crate) mod life;
 pub mod memory;
 pub mod postgres;
 pub mod sqlite;

@@ -126,9 +126,14 @@ fn confirm_all(node: &Node, caller: &Principal, trail: &Trail, keys: &[KeyId]) -
     let mut of_devices: BTreeMap<RegistrantDigest, Vec<usize>> = BTreeMap::new();
     for (position, found) in stored.iter().enumerate() {
         if let Some(registrant) = found.as_ref().and_then(|found| device_of(node, found)) {
+            if let Some(changed) = changed.get_mut(position) {
+                *changed = keys::foreseen(found.as_ref(), &registrant, KeyState::Active);
+            }
             of_devices.entry(registrant).or_default().push(position);
         }
     }
+    let foreseen = changed.clone();
+    keys::write_foreseen(node, trail, &foreseen, COURIER)?;
     for (registrant, positions) in of_devices {
         let of_device: Vec<KeyId> = positions.iter().filter_map(|position| keys.get(*position).copied()).collect();
         let confirmed = node.store.confirm(&of_device, &registrant, node.clock.now())?;
@@ -138,8 +143,11 @@ fn confirm_all(node: &Node, caller: &Principal, trail: &Trail, keys: &[KeyId]) -
             }
         }
     }
-    Ok(keys::answer(keys, changed, trail, "courier"))
+    Ok(keys::answer(keys, changed, &foreseen, trail, COURIER))
 }
+
+/// The rule by which a courier acts.
+const COURIER: &str = "courier";
 
 /// The registrant of a key, if that is a device.
 fn device_of(node: &Node, stored: &StoredKey) -> Option<RegistrantDigest> {

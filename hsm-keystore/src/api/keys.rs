@@ -14,30 +14,62 @@ use crate::{
     authn::Principal,
     node::Node,
     policy::{AccessList, Permission, Rule, decide},
-    store::{Changed, RegistrantDigest, ShareStore, StoredAccess, StoredBody, StoredKey},
+    store::{Changed, RegistrantDigest, ShareStore, StoredAccess, StoredBody, StoredKey, life::may_move},
 };
 
 /// `POST /v1/confirm`.
 pub(super) async fn confirm(call: Call, Raw(body): Raw) -> Result<Json<KeysAnswer>, ApiError> {
-    by_registrant(call, &body, |store, keys, by, at| store.confirm(keys, by, at)).await
+    by_registrant(call, &body, KeyState::Active, |store, keys, by, at| store.confirm(keys, by, at)).await
 }
 
 /// `POST /v1/withdraw`.
 pub(super) async fn withdraw(call: Call, Raw(body): Raw) -> Result<Json<KeysAnswer>, ApiError> {
-    by_registrant(call, &body, |store, keys, by, at| store.withdraw(keys, by, at)).await
+    by_registrant(call, &body, KeyState::Tombstone, |store, keys, by, at| store.withdraw(keys, by, at)).await
 }
 
 /// What only the registrant of keys may do; the store decides with it.
 type RegistrantsChange =
     fn(&dyn ShareStore, &[KeyId], &RegistrantDigest, u64) -> Result<Vec<Changed>, crate::store::StoreError>;
 
-async fn by_registrant(call: Call, body: &[u8], change: RegistrantsChange) -> Result<Json<KeysAnswer>, ApiError> {
+async fn by_registrant(
+    call: Call,
+    body: &[u8],
+    to: KeyState,
+    change: RegistrantsChange,
+) -> Result<Json<KeysAnswer>, ApiError> {
     let keys = keys(body, &call.trail)?;
     call.work(move |node, caller, trail| {
-        let changed = change(node.store.as_ref(), &keys, &caller.registrant(), node.clock.now())?;
-        Ok(answer(&keys, changed, trail, "registrant"))
+        let by = caller.registrant();
+        let stored = node.store.read(&keys)?;
+        let foreseen: Vec<Changed> = stored.iter().map(|found| foreseen(found.as_ref(), &by, to)).collect();
+        write_foreseen(node, trail, &foreseen, REGISTRANT)?;
+        let changed = change(node.store.as_ref(), &keys, &by, node.clock.now())?;
+        Ok(answer(&keys, changed, &foreseen, trail, REGISTRANT))
     })
     .await
+}
+
+/// The rule by which a registrant acts.
+const REGISTRANT: &str = "registrant";
+
+/// What the store will decide, if nobody else changes the key meanwhile.
+pub(super) fn foreseen(found: Option<&StoredKey>, by: &RegistrantDigest, to: KeyState) -> Changed {
+    match may_move(found.map(|stored| (stored.state, stored.registrant)), by, to) {
+        Ok(()) => Changed::Done(to),
+        Err(answer) => answer,
+    }
+}
+
+/// Writes into the log what the store will decide: nothing is changed of which the log does not know.
+pub(super) fn write_foreseen(node: &Node, trail: &Trail, foreseen: &[Changed], rule: &str) -> Result<(), ApiError> {
+    for (position, changed) in foreseen.iter().enumerate() {
+        trail.note(position, told(*changed, rule));
+    }
+    trail.write_ahead(node)
+}
+
+fn told(changed: Changed, rule: &str) -> Note {
+    problem(changed).map_or_else(|| Note::allowed(rule), |(word, _)| Note::refused(word))
 }
 
 /// `POST /v1/unregister`.
@@ -187,11 +219,18 @@ pub(super) fn keys(body: &[u8], trail: &Trail) -> Result<Vec<KeyId>, ApiError> {
 }
 
 /// The answer to what only the registrant may do, or a courier for the device that is the registrant.
-pub(super) fn answer(keys: &[KeyId], changed: Vec<Changed>, trail: &Trail, rule: &str) -> KeysAnswer {
+pub(super) fn answer(
+    keys: &[KeyId],
+    changed: Vec<Changed>,
+    foreseen: &[Changed],
+    trail: &Trail,
+    rule: &str,
+) -> KeysAnswer {
     let results = keys.iter().zip(changed).enumerate().map(|(position, (key, changed))| {
-        let (result, word) = result(*key, changed);
-        trail.note(position, word.map_or_else(|| Note::allowed(rule), Note::refused));
-        result
+        if foreseen.get(position) != Some(&changed) {
+            trail.note(position, told(changed, rule));
+        }
+        result(*key, changed).0
     });
     KeysAnswer { results: results.collect() }
 }
@@ -206,19 +245,24 @@ pub(super) fn result_of_allowed(key: KeyId, changed: Option<Changed>, position: 
 }
 
 fn result(key: KeyId, changed: Changed) -> (KeyResult, Option<Word>) {
-    let (state, problem) = match changed {
-        Changed::Done(state) => (Some(state), None),
-        Changed::Missing => (None, Some((Word::KeyNotFound, "is not on this node"))),
-        Changed::NotRegistrant => (None, Some((Word::NotPermitted, "was registered by somebody else"))),
-        Changed::Refused(KeyState::Tombstone) => {
-            (Some(KeyState::Tombstone), Some((Word::KeyDeleted, "was deleted and cannot come back")))
-        }
-        Changed::Refused(state) => (Some(state), Some((Word::KeyActive, "is confirmed; unregister it instead"))),
-        Changed::Stale | Changed::OtherKek => {
-            (None, Some((Word::KeyChanged, "changed meanwhile; look at it and try again")))
-        }
+    let state = match changed {
+        Changed::Done(state) | Changed::Refused(state) => Some(state),
+        _ => None,
     };
+    let problem = problem(changed);
     let word = problem.map(|(word, _)| word);
     let problem = problem.map(|(word, why)| ApiError::new(word, format!("key {key} {why}")).problem(None));
     (KeyResult { key: KeyText(key), state, problem }, word)
+}
+
+/// Why a change was not made.
+fn problem(changed: Changed) -> Option<(Word, &'static str)> {
+    match changed {
+        Changed::Done(_) => None,
+        Changed::Missing => Some((Word::KeyNotFound, "is not on this node")),
+        Changed::NotRegistrant => Some((Word::NotPermitted, "was registered by somebody else")),
+        Changed::Refused(KeyState::Tombstone) => Some((Word::KeyDeleted, "was deleted and cannot come back")),
+        Changed::Refused(_) => Some((Word::KeyActive, "is confirmed; unregister it instead")),
+        Changed::Stale | Changed::OtherKek => Some((Word::KeyChanged, "changed meanwhile; look at it and try again")),
+    }
 }

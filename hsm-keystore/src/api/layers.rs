@@ -28,7 +28,24 @@ use crate::{
 /// How long the audit log may take for what a request left.
 const LOG_LIMIT: Duration = Duration::from_secs(30);
 
-pub(super) async fn around(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
+/// A client that goes away does not end its request: what the request does and what the audit log says of it stay
+/// together. So that nobody can leave behind more and more of them, they are counted; who comes when there are too many is
+/// turned away, without a decision.
+pub(super) async fn around(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let Ok(place) = Arc::clone(&shared.requests).try_acquire_owned() else {
+        return ApiError::new(Word::Busy, "this node has too many requests at once; try again").response(None);
+    };
+    let answering = tokio::spawn(async move {
+        let _place = place;
+        answer(shared, request, next).await
+    });
+    answering.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request was not finished");
+        ApiError::internal().response(None)
+    })
+}
+
+async fn answer(shared: Shared, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let bytes = request_id();
     let id = hex::encode(&bytes);

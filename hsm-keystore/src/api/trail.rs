@@ -111,13 +111,21 @@ impl Trail {
     /// Writes what was noted, before it is done. Blocks.
     ///
     /// # Errors
-    /// When the log cannot be written: do nothing then.
+    /// When the log cannot be written, or the call took too long and was answered without this: do nothing then.
     pub(super) fn write_ahead(&self, node: &Node) -> Result<(), ApiError> {
-        let decisions = self.inner().noted();
+        let decisions = self.ahead()?;
         if decisions.is_empty() {
             return Ok(());
         }
         node.audit.append_blocking(decisions).map(drop).map_err(|error| unwritable(&error))
+    }
+
+    fn ahead(&self) -> Result<Vec<Decision>, ApiError> {
+        let mut inner = self.inner();
+        if inner.finished {
+            return Err(ApiError::new(Word::Timeout, "the call was answered before its work was begun"));
+        }
+        Ok(inner.noted())
     }
 
     /// Everything that is not written yet, for a call that ended like this.
@@ -158,6 +166,8 @@ impl Inner {
         for asked in &mut self.keys {
             match (&asked.note, refused) {
                 (None, _) => asked.note = Some(of_call.clone()),
+                // The work goes on, and what was written ahead of it is done: the caller alone does not learn of it.
+                (Some(_), Some(Word::Timeout)) if asked.written => {}
                 // What was allowed, and perhaps written ahead, did not happen after all.
                 (Some(note), Some(word)) if note.outcome == Outcome::Allowed => {
                     (asked.note, asked.written) =

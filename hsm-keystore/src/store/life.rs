@@ -7,7 +7,7 @@ use eds_core::api::KeyState;
 use crate::store::{Changed, KekChanged, KekState, RegistrantDigest};
 
 /// Whether `by` may bring a key to `to` (active or tombstone); else what to answer. Being there already is success.
-pub(super) fn may_move(
+pub(crate) fn may_move(
     found: Option<(KeyState, RegistrantDigest)>,
     by: &RegistrantDigest,
     to: KeyState,

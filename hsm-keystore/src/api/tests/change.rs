@@ -2,7 +2,7 @@
 
 use eds_core::{
     api::{
-        Binary, KeyText,
+        Binary, KeyState, KeyText, KeysRequest,
         access::{Change, Entry, Grantee, PermissionsText},
     },
     ids::KeyId,
@@ -14,7 +14,10 @@ use super::{
     harness::{TestNode, next_version, people},
     list,
 };
-use crate::policy::{AccessList, wire};
+use crate::{
+    audit::{Decision, Outcome},
+    policy::{AccessList, wire},
+};
 
 fn words(answers: &[super::harness::Answer]) -> Vec<Option<&str>> {
     answers.iter().map(|answer| answer.word.as_deref()).collect()
@@ -124,6 +127,36 @@ async fn what_is_not_a_list_is_refused_and_the_rest_of_the_batch_is_done() {
     assert_eq!(words(&node.send_changes(owner, twice).await), [Some("invalid-value")]);
     let missing = change(KeyId::from_bytes([9; 16]), &before, next_version);
     assert_eq!(words(&node.send_changes(owner, vec![missing]).await), [Some("key-not-found")]);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_nothing_undone_or_unlogged() {
+    let node = TestNode::new();
+    let callers = people();
+    let list = list("owner", Permissions::from_bits(255));
+    let calls = [
+        ("/v1/withdraw", "key.withdraw", KeyState::Tombstone),
+        ("/v1/confirm", "key.confirm", KeyState::Active),
+        ("/v1/unregister", "key.unregister", KeyState::Tombstone),
+    ];
+    for (path, operation, state) in calls {
+        let (key, before) = (node.store(&list, true), node.decisions().len());
+        let body = KeysRequest { keys: vec![KeyText(key)] };
+        node.abandon(&callers["owner"], path, &body).await;
+        node.abandon(&callers["stranger"], path, &body).await;
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while node.decisions().len() < before + 2 && std::time::Instant::now() < until {
+            tokio::task::yield_now().await;
+        }
+        let told: Vec<_> = node.decisions().into_iter().skip(before).collect();
+        assert!(told.iter().all(|decision| decision.operation.as_str() == operation), "{path}: {told:?}");
+        let allowed = |decision: &&Decision| decision.outcome == Outcome::Allowed;
+        assert_eq!((told.len(), told.iter().filter(allowed).count()), (2, 1), "{path}: {told:?}");
+        while node.state(key) != Some(state) && std::time::Instant::now() < until {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(node.state(key), Some(state), "{path}");
+    }
 }
 
 #[tokio::test]

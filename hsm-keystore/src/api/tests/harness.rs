@@ -226,6 +226,11 @@ impl TestNode {
         self.node.access.open(&[(key, &body.access)]).expect("answers").remove(0).expect("its HMAC is right")
     }
 
+    /// Where a key is in its life.
+    pub(super) fn state(&self, key: KeyId) -> Option<KeyState> {
+        self.node.store.read(&[key]).expect("reads").remove(0).map(|stored| stored.state)
+    }
+
     /// Asserts that a refused call left the key as it was.
     pub(super) fn is_unchanged(&self, key: KeyId, list: &AccessList, pending: bool) {
         let stored = self.node.store.read(&[key]).expect("reads").remove(0).expect("there");
@@ -402,13 +407,18 @@ impl TestNode {
         self.send(caller, Method::POST, path, serde_json::to_vec(body).expect("JSON")).await
     }
 
-    async fn send<A: DeserializeOwned>(
-        &self,
-        caller: &Caller,
-        method: Method,
-        path: &str,
-        body: Vec<u8>,
-    ) -> Result<A, Answer> {
+    /// Sends a call and goes away at once; the call has begun by then.
+    pub(super) async fn abandon(&self, caller: &Caller, path: &str, body: &impl Serialize) {
+        let request = self.request(caller, Method::POST, path, serde_json::to_vec(body).expect("JSON"));
+        let mut answering = std::pin::pin!(self.router.clone().oneshot(request));
+        std::future::poll_fn(|context| {
+            assert!(answering.as_mut().poll(context).is_pending(), "it was answered at once");
+            std::task::Poll::Ready(())
+        })
+        .await;
+    }
+
+    fn request(&self, caller: &Caller, method: Method, path: &str, body: Vec<u8>) -> Request<Body> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -417,6 +427,17 @@ impl TestNode {
             .expect("built");
         let proven = |principal: &Arc<Principal>| Peer::proven(Arc::clone(principal), &self.authenticator);
         request.extensions_mut().insert(caller.0.as_ref().map(proven).unwrap_or_default());
+        request
+    }
+
+    async fn send<A: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<A, Answer> {
+        let request = self.request(caller, method, path, body);
         let response = self.router.clone().oneshot(request).await.expect("answers");
         let status = response.status();
         let bytes = response.into_body().collect().await.expect("arrives").to_bytes();

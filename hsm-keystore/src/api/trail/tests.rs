@@ -64,10 +64,26 @@ fn what_was_written_ahead_is_written_again_only_when_it_did_not_happen() {
         for position in 0..2 {
             trail.note(position, Note::allowed("owner").with_access_list([9; 32]));
         }
-        let ahead = trail.inner().noted();
+        let ahead = trail.ahead().expect("not finished");
         assert_eq!(told(&ahead), [(Outcome::Allowed, "owner", 2)]);
         assert_eq!(ahead[0].access_list, Some([9; 32]));
     }
     assert!(done.finish(None).is_empty());
     assert_eq!(told(&undone.finish(Some(Word::KeyExists))), [(refused("key-exists"), "owner", 2)]);
+}
+
+#[test]
+fn after_a_call_took_too_long_the_log_says_what_its_work_does_and_no_more() {
+    // The work had begun: it goes on, and what was written stays true.
+    let begun = trail(2);
+    begun.note(0, Note::allowed("owner"));
+    assert_eq!(told(&begun.ahead().expect("in time")), [(Outcome::Allowed, "owner", 1)]);
+    let timeout = Outcome::Failed("timeout".to_owned());
+    assert_eq!(told(&begun.finish(Some(Word::Timeout))), [(timeout.clone(), "", 1)]);
+    // It had not begun: nothing may be done any more. What was to be released was not.
+    let late = trail(1);
+    late.note(0, Note::allowed("owner"));
+    assert_eq!(told(&late.finish(Some(Word::Timeout))), [(timeout, "owner", 1)]);
+    late.note(0, Note::allowed("owner"));
+    assert_eq!(late.ahead().err().map(|error| error.word()), Some(Word::Timeout));
 }
