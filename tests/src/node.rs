@@ -1,6 +1,7 @@
 //! A key server of a test cluster: the real `eds-keystored` with a folder, a SoftHSM token and a port of its own.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
@@ -31,7 +32,7 @@ pub struct Node {
     relay: Option<Relay>,
     process: Option<Process>,
     daemon: Option<TokenDaemon>,
-    logs_everything: bool,
+    variables: Vec<(&'static str, OsString)>,
 }
 
 /// What a node's token is.
@@ -73,7 +74,7 @@ impl Node {
         let port = ports::free()?;
         let relay = if around.relayed { Some(Relay::start(port)?) } else { None };
         let mut node =
-            Self { number, folder: folder.into(), port, relay, process: None, daemon: None, logs_everything: false };
+            Self { number, folder: folder.into(), port, relay, process: None, daemon: None, variables: Vec::new() };
         around.credentials.write(folder, "tls")?;
         node.write_settings(around)?;
         match around.token {
@@ -173,9 +174,9 @@ impl Node {
         Ok(fs::write(self.config(), settings.replace("[hsm]\n", &format!("[hsm]\n{lines}\n")))?)
     }
 
-    /// Lets the node log all that it can, from its next start on.
-    pub fn log_everything(&mut self) {
-        self.logs_everything = true;
+    /// Sets a variable of the server's environment, from its next start on.
+    pub fn set_variable(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.variables.push((name, value.into()));
     }
 
     /// Adds a section to the settings.
@@ -201,9 +202,7 @@ impl Node {
     pub fn start(&mut self) -> Outcome {
         let mut command = self.program()?;
         command.arg("serve").args(["--config".as_ref(), self.config().as_os_str()]);
-        if self.logs_everything {
-            command.env("EDS_LOG", "trace");
-        }
+        command.envs(self.variables.iter().cloned());
         let mut process = Process::start(&format!("node {}", self.number), &mut command, &self.log())?;
         process.wait_for("listening on ", PATIENCE)?;
         self.process = Some(process);
@@ -412,15 +411,8 @@ impl Node {
         let settings = fs::read_to_string(self.config())?;
         let listen = format!("127.0.0.1:{}", self.port);
         let settings = settings.replace(&listen, &format!("127.0.0.1:{port}")) + "\n[audit]\nprocess = \"b\"\n";
-        let node = Self {
-            number: self.number,
-            folder,
-            port,
-            relay: None,
-            process: None,
-            daemon: None,
-            logs_everything: false,
-        };
+        let node =
+            Self { number: self.number, folder, port, relay: None, process: None, daemon: None, variables: Vec::new() };
         fs::write(node.config(), settings)?;
         node.command_of(&["audit", "create"])?.success()?;
         Ok(node)

@@ -46,7 +46,7 @@ fn busy_day(cluster: &mut Cluster) -> Outcome<Day> {
     let settings = grid.settings() + &issuer.settings().replace("\n[authn]\n", "");
     for node in cluster.nodes() {
         node.add_settings(&settings)?;
-        node.log_everything();
+        node.set_variable("EDS_LOG", "trace");
         node.start()?;
     }
     let (owner, colleague) = (cluster.user(OWNER)?, cluster.user(COLLEAGUE)?);

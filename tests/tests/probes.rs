@@ -1,6 +1,10 @@
-//! `/healthz` and `/readyz` of a node whose token is lost and comes back, as a supervisor or a load balancer sees them.
+//! A node whose token is lost and comes back, as a supervisor or a load balancer sees it: `/healthz`, `/readyz`, and what it
+//! tells by sd_notify.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::unix::net::UnixDatagram,
+    time::{Duration, Instant},
+};
 
 use eds_tests::{
     Outcome,
@@ -28,13 +32,27 @@ fn until(client: &Https, url: &str, status: u16) -> Outcome<Answer> {
     }
 }
 
+/// The next thing that the supervisor is told.
+fn told(supervisor: &UnixDatagram) -> Outcome<String> {
+    let mut buffer = [0; 1024];
+    let length = supervisor.recv(&mut buffer)?;
+    Ok(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned())
+}
+
 #[test]
 fn probes_tell_an_outage_of_the_token_and_its_end() -> Outcome {
     let mut cluster = Cluster::make(Plan { nodes: 1, floor: 1, relayed: &[] })?;
     let node = cluster.node(1)?;
     node.put_behind_daemon()?;
     node.set_hsm("deadline_ms = 1500\ngive_up_ms = 60000")?;
+    let socket = node.folder().join("notify");
+    let supervisor = UnixDatagram::bind(&socket)?;
+    supervisor.set_read_timeout(Some(PATIENCE))?;
+    node.set_variable("NOTIFY_SOCKET", socket);
     node.start()?;
+    let serving = told(&supervisor)?;
+    assert!(serving.starts_with("READY=1\nSTATUS=node "), "{serving}");
+    let serving = serving.trim_start_matches("READY=1\n").to_owned();
     let url = node.url();
     let client = Https::of(&cluster, None)?;
     assert_eq!(until(&client, &url, 200)?.body, "ready\n");
@@ -44,8 +62,13 @@ fn probes_tell_an_outage_of_the_token_and_its_end() -> Outcome {
         assert!(out.head.contains("content-type: application/problem+json"), "{out:?}");
         assert!(out.head.contains("retry-after: "), "{out:?}");
         assert!(out.body.contains("urn:eds:problem:hsm-unavailable"), "{out:?}");
+        let outage = told(&supervisor)?;
+        assert!(outage.starts_with("STATUS=refuses requests: the token does not work"), "{outage}");
         cluster.node(1)?.daemon()?.restart()?;
         until(&client, &url, 200)?;
+        assert_eq!(told(&supervisor)?, serving);
     }
-    cluster.node(1)?.stop()
+    cluster.node(1)?.stop()?;
+    assert!(told(&supervisor)?.starts_with("STOPPING=1\n"));
+    Ok(())
 }
