@@ -1,5 +1,5 @@
 # The commands of README. Each is one thin line: the work is in scripts/, firmware/ and tests/.
-.PHONY: demo test lint bench soak fuzz hsm-matrix firmware setup openapi
+.PHONY: demo test lint bench soak fuzz hsm-matrix firmware setup openapi deb deb-test
 
 demo: ## a test CA, three key servers and a real image: the whole story in seconds
 	@scripts/setup demo
@@ -33,6 +33,14 @@ openapi: ## writes docs/openapi.json anew, from the types and routes
 hsm-matrix: ## the key server's conformance suite over tokens that `make test` does not install
 	@scripts/setup hsm-matrix
 	@scripts/hsm-matrix
+
+deb: ## Debian packages of key server and client, from a release build, into target/debian
+	@scripts/setup deb
+	@scripts/deb
+
+deb-test: deb ## installs, starts, upgrades, removes and purges the key server's package in a Debian that is booted for it; as root
+	@scripts/setup deb-test
+	@tests/packaging/run
 
 firmware: ## the part for imaging devices, for bare metal, and its flash size
 	@scripts/setup firmware
