@@ -9,6 +9,7 @@ mod audit;
 mod call;
 mod device;
 mod fetch;
+mod gathering;
 mod keys;
 mod known;
 mod layers;
@@ -51,6 +52,7 @@ struct Shared {
     workers: Arc<Semaphore>,
     /// Places for requests that are under way, those too whose clients went away.
     requests: Arc<Semaphore>,
+    fetches: fetch::Fetches,
     /// Room for bodies, in bytes.
     bodies: Arc<Semaphore>,
     readiness: status::Readiness,
@@ -66,6 +68,7 @@ pub fn router(node: Arc<Node>, authenticator: Arc<Authenticator>, limits: &Limit
         bodies: Arc::new(Semaphore::new(limits.bodies_bytes.min(Semaphore::MAX_PERMITS))),
         workers: Arc::new(Semaphore::new(WORKERS)),
         requests: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
+        fetches: fetch::fetches(),
         readiness: status::Readiness::default(),
         strangers: Arc::default(),
     };

@@ -140,6 +140,17 @@ pub(super) fn allowed(
     keys: &[KeyId],
     any_of: &[Permission],
 ) -> Result<Vec<Result<Allowed, ApiError>>, ApiError> {
+    Ok(decided(node, caller, keys, found(node, keys)?, any_of))
+}
+
+/// Decides for each key that was looked for whether the caller has any of the permissions.
+pub(super) fn decided(
+    node: &Node,
+    caller: &Principal,
+    keys: &[KeyId],
+    found: impl IntoIterator<Item = Result<Found, ApiError>>,
+    any_of: &[Permission],
+) -> Vec<Result<Allowed, ApiError>> {
     let asker = node.policy.caller(&caller.subject, &caller.groups);
     let decide_one = |(key, found): (&KeyId, Result<Found, ApiError>)| {
         let Found { stored, body, list } = found?;
@@ -158,7 +169,7 @@ pub(super) fn allowed(
         }
         Ok(Allowed { stored, body, list, rule })
     };
-    Ok(keys.iter().zip(found(node, keys)?).map(decide_one).collect())
+    keys.iter().zip(found).map(decide_one).collect()
 }
 
 fn delete(node: &Node, caller: &Principal, trail: &Trail, keys: &[KeyId]) -> Result<KeysAnswer, ApiError> {

@@ -122,9 +122,10 @@ impl AccessGuard {
     }
 }
 
+/// The message tells its own end, and the policy key.
 fn digest(message: &[u8], mac: &[u8]) -> [u8; 32] {
     let mut hash = Sha256::new();
-    hash.update(Sha256::digest(message));
+    hash.update(message);
     hash.update(mac);
     hash.finalize().into()
 }

@@ -34,11 +34,14 @@ use crate::store::{
 /// How long a call waits for another process (a backup) to let go of the database.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// How many connections for reading are kept with what they have read of the file; more are made when they are needed.
+const IDLE_READERS: usize = 8;
+
 /// One SQLite file.
 pub struct SqliteStore {
     file: PathBuf,
     writer: Writer,
-    /// Connections that are not in use. As many as were ever in use at once.
+    /// Connections that are not in use.
     readers: Mutex<Vec<Connection>>,
 }
 
@@ -104,7 +107,10 @@ impl SqliteStore {
             None => connection(&self.file)?,
         };
         let result = read(&reader).map_err(|source| failed(&self.file, source))?;
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        let mut idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_READERS {
+            idle.push(reader);
+        }
         Ok(result)
     }
 
@@ -479,8 +485,8 @@ fn connection(file: &Path) -> Result<Connection, StoreError> {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         connection.pragma_update(None, "secure_delete", "ON")?;
-        // Room for the inner pages of some millions of keys, so that a look-up reads its leaves and nothing else.
-        connection.pragma_update(None, "cache_size", -4096)?;
+        // Room for the inner pages of some ten millions of keys, so that a look-up reads its leaves and nothing else.
+        connection.pragma_update(None, "cache_size", -16 * 1024)?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(())
     };

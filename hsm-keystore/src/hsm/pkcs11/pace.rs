@@ -17,8 +17,8 @@ use super::{keys::KeyIds, seat::Seat, token::Token};
 use crate::hsm::Suite;
 
 /// For how long each trial lasts, or until every thread has had one answer.
-const TRIAL: Duration = Duration::from_millis(3);
-const TRIALS: usize = 3;
+const TRIAL: Duration = Duration::from_millis(4);
+const TRIALS: usize = 8;
 
 /// How many of `threads` to let work at once.
 pub(super) fn lanes(threads: usize, token: &Arc<Token>, ids: KeyIds, suite: Suite) -> usize {
@@ -27,13 +27,13 @@ pub(super) fn lanes(threads: usize, token: &Arc<Token>, ids: KeyIds, suite: Suit
     }
     let (mut one, mut two) = (Pace::default(), Pace::default());
     for _ in 0..TRIALS {
-        one = one.better(Pace::of(1, token, ids, suite));
-        two = two.better(Pace::of(2, token, ids, suite));
+        one = one.and(Pace::of(1, token, ids, suite));
+        two = two.and(Pace::of(2, token, ids, suite));
     }
     if two.is_worth_it(one) { threads } else { 1 }
 }
 
-/// What some threads did together.
+/// What some threads did together, summed over as many trials on both sides of a comparison.
 #[derive(Clone, Copy, Default, Debug)]
 struct Pace {
     /// Operations a second.
@@ -72,19 +72,17 @@ impl Pace {
         Self { rate: paces.iter().map(|pace| pace.rate).sum(), cost }
     }
 
-    /// The better figures of both, since a disturbance makes them worse and nothing makes them better.
-    fn better(self, other: Self) -> Self {
-        if self.rate == 0.0 {
-            return other;
-        }
-        Self { rate: self.rate.max(other.rate), cost: self.cost.min(other.cost) }
+    /// The sum over trials: a single one may be disturbed, or have its threads take turns by chance.
+    fn and(self, other: Self) -> Self {
+        Self { rate: self.rate + other.rate, cost: self.cost + other.cost }
     }
 
     /// Whether two threads at this pace are worth it beside one at that pace.
     fn is_worth_it(self, one: Self) -> bool {
         // A token that does not answer is none of this trial's business.
         let answers = one.rate > 0.0 && self.rate > 0.0;
-        let computes_here = one.cost * one.rate > 0.2;
+        let trials = TRIALS as f64;
+        let computes_here = (one.cost / trials) * (one.rate / trials) > 0.2;
         let wasteful = computes_here && self.cost > one.cost * 1.15;
         !answers || (self.rate > one.rate * 1.25 && !wasteful)
     }
@@ -101,7 +99,8 @@ mod tests {
 
     #[test]
     fn two_threads_work_at_once_where_that_helps() {
-        let pace = |rate: f64, microseconds: f64| Pace { rate, cost: microseconds / 1e6 };
+        let trials = TRIALS as f64;
+        let pace = |rate: f64, microseconds: f64| Pace { rate: rate * trials, cost: microseconds * trials / 1e6 };
         let network = pace(2_000.0, 20.0);
         assert!(pace(3_900.0, 28.0).is_worth_it(network), "two wait for a network HSM at once");
         assert!(!pace(2_100.0, 20.0).is_worth_it(network), "it answers one at a time");
