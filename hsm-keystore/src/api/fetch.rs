@@ -51,10 +51,10 @@ pub(super) fn fetches() -> Fetches {
 
 /// A call, and where its answer goes.
 pub(super) struct Asked {
-    caller: Arc<Principal>,
-    trail: Arc<Trail>,
-    body: Bytes,
-    answer: oneshot::Sender<Result<FetchAnswer, ApiError>>,
+    pub(super) caller: Arc<Principal>,
+    pub(super) trail: Arc<Trail>,
+    pub(super) body: Bytes,
+    pub(super) answer: oneshot::Sender<Result<FetchAnswer, ApiError>>,
 }
 
 impl Asked {
@@ -72,7 +72,7 @@ struct Request {
 
 /// Answers calls that came together: the database is read once for all of them, and the token is asked once. Everything
 /// else is each call's own: who asks, what is decided, what the audit log says, and to whom shares are sealed.
-fn fetch_all(node: &Node, asked: Vec<Asked>) {
+pub(super) fn fetch_all(node: &Node, asked: Vec<Asked>) {
     let mut calls = Vec::with_capacity(asked.len());
     for asked in asked.into_iter().filter(|asked| !asked.answer.is_closed()) {
         match understood(&asked.body) {

@@ -6,6 +6,7 @@
 mod change;
 mod device;
 mod harness;
+mod together;
 mod whoami;
 
 use eds_core::{

@@ -1,0 +1,119 @@
+//! Fetches that are done together: each is decided, sealed and noted as if it were alone.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use eds_core::{
+    api::{Binary, FetchAnswer, FetchRequest, KeyText},
+    ids::KeyId,
+    sealing::{AwsLcDhKey, Info, ShareList, open_vec},
+};
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+
+use super::{
+    harness::{TestNode, people, person},
+    list,
+};
+use crate::{
+    api::{
+        ApiError, Word,
+        fetch::{Asked, fetch_all},
+        trail::Trail,
+    },
+    audit::{Operation, Outcome},
+    policy::AccessList,
+};
+
+/// A call under way.
+struct Call {
+    key: AwsLcDhKey,
+    body: Vec<u8>,
+    trail: Arc<Trail>,
+    answer: oneshot::Receiver<Result<FetchAnswer, ApiError>>,
+}
+
+fn call(caller: &str, keys: &[KeyId], request: u8) -> (Asked, Call) {
+    let key = AwsLcDhKey::generate().expect("made");
+    let keys = keys.iter().copied().map(KeyText).collect();
+    let reply_key = Binary(key.public().as_bytes().to_vec());
+    let body = serde_json::to_vec(&FetchRequest { keys, reply_key }).expect("encodes");
+    let caller = people()[caller].0.clone().expect("known");
+    let trail = Arc::new(Trail::new([request; 16], 0, Operation::FETCH, None));
+    trail.caller(&caller);
+    let (sender, answer) = oneshot::channel();
+    let asked = Asked { caller, trail: Arc::clone(&trail), body: Bytes::from(body.clone()), answer: sender };
+    (asked, Call { key, body, trail, answer })
+}
+
+impl Call {
+    /// The words of the results and the keys of the shares, which open for this call; and that no other's do.
+    fn ended(&mut self, node: &TestNode, others: &[FetchAnswer]) -> (Vec<String>, Vec<KeyId>, FetchAnswer) {
+        let answer = self.answer.try_recv().expect("answered").expect("not refused as a whole");
+        let word = |problem: &Option<eds_core::api::Problem>| {
+            problem.as_ref().map_or("released", |problem| problem.word()).to_owned()
+        };
+        let words = answer.results.iter().map(|result| word(&result.problem)).collect();
+        let info = Info::answer(node.node.directory.cluster, node.node.id);
+        let open = |answer: &FetchAnswer| {
+            let sealed = answer.sealed.as_ref()?;
+            open_vec(&self.key, &info, &Sha256::digest(&self.body), &sealed.0).ok()
+        };
+        assert!(others.iter().all(|other| open(other).is_none()), "somebody else's answer opens");
+        let list = open(&answer);
+        assert_eq!(list.is_some(), answer.sealed.is_some());
+        let list = list.map(|list| ShareList::parse(&list).expect("a list").iter().map(|share| share.key).collect());
+        (words, list.unwrap_or_default(), answer)
+    }
+}
+
+#[tokio::test]
+async fn each_of_the_fetches_that_are_done_together_is_its_own() {
+    let node = TestNode::new();
+    let owners = node.store(&AccessList::of_new_key(person("owner"), None), false);
+    let friends = node.store(&list("friend", eds_core::permissions::Permissions::from_bits(u8::MAX)), false);
+    let nowhere = KeyId::from_bytes([9; 16]);
+    let (owner_asks, mut owner) = call("owner", &[owners, friends], 1);
+    let (stranger_asks, mut stranger) = call("stranger", &[owners, friends], 2);
+    let (friend_asks, mut friend) = call("friend", &[nowhere, friends, owners], 3);
+    let (gone_asks, gone) = call("owner", &[owners], 4);
+    let (mut wrong_asks, mut wrong) = call("owner", &[owners], 5);
+    let (again_asks, mut again) = call("owner", &[owners], 6);
+    wrong_asks.body = Bytes::from_static(b"{}");
+    drop(gone.answer);
+    fetch_all(&node.node, vec![owner_asks, stranger_asks, gone_asks, friend_asks, wrong_asks, again_asks]);
+
+    let (words, shares, owners_answer) = owner.ended(&node, &[]);
+    assert_eq!((words, shares), (vec!["released".into(), "not-permitted".into()], vec![owners]));
+    let (words, shares, _) = stranger.ended(&node, std::slice::from_ref(&owners_answer));
+    assert_eq!((words, shares), (vec!["not-permitted".to_owned(); 2], vec![]));
+    let (words, shares, _) = friend.ended(&node, std::slice::from_ref(&owners_answer));
+    assert_eq!(words, ["key-not-found", "released", "not-permitted"]);
+    assert_eq!(shares, [friends]);
+    let (words, shares, _) = again.ended(&node, &[owners_answer]);
+    assert_eq!((words, shares), (vec!["released".to_owned()], vec![owners]));
+    let refused = wrong.answer.try_recv().expect("answered").expect_err("not understood");
+    assert_eq!(refused.word(), Word::BadRequest);
+
+    // Each trail holds its own keys and decisions.
+    let noted = |trail: &Trail| {
+        let mut all: Vec<_> = trail
+            .finish(None)
+            .into_iter()
+            .flat_map(|decision| {
+                let allowed = decision.outcome == Outcome::Allowed;
+                decision.keys.into_iter().map(move |key| (key, allowed))
+            })
+            .collect();
+        all.sort_unstable();
+        all
+    };
+    let sorted = |mut all: Vec<(KeyId, bool)>| {
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(noted(&owner.trail), sorted(vec![(owners, true), (friends, false)]));
+    assert_eq!(noted(&stranger.trail), sorted(vec![(owners, false), (friends, false)]));
+    assert_eq!(noted(&friend.trail), sorted(vec![(nowhere, false), (friends, true), (owners, false)]));
+    assert_eq!(noted(&again.trail), [(owners, true)]);
+}
