@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod encrypt;
 pub mod key;
 pub mod login;
+pub mod profile;
 pub mod queue;
 pub mod register;
 pub mod retrieve;
@@ -72,6 +73,9 @@ enum Command {
     Encrypt(encrypt::Encrypt),
     /// Decrypt a file or pipe that `eds encrypt` made, or any other EDS container
     Decrypt(decrypt::Decrypt),
+    /// Look at and check de-identification profiles
+    #[command(subcommand)]
+    Profile(profile::Profile),
     /// Look at keys on the key servers
     #[command(subcommand)]
     Key(key::Key),
@@ -111,6 +115,7 @@ impl Cli {
             Command::Key(command) => command.run(options),
             Command::Courier(command) => command.run(options),
             // These say themselves what waits, or have nothing to do with it.
+            Command::Profile(command) => return command.run(),
             Command::Login(command) => return command.run(options),
             Command::Logout(command) => return command.run(options),
             Command::Whoami(command) => return command.run(options),

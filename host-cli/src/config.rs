@@ -41,6 +41,8 @@ pub struct Config {
     pub catalog: PathBuf,
     /// The metadata database.
     pub metadata: PathBuf,
+    /// The de-identification profile; that of the program when `None`.
+    pub profile: Option<PathBuf>,
     /// How new keys are shared; without settings, the majority of the active nodes opens them, and all must hold them.
     pub terms: Terms,
 }
@@ -226,6 +228,7 @@ impl Config {
             storage: or(written.storage, &|| places.data("objects"))?,
             catalog: or(written.catalog, &|| places.data("catalog.sqlite"))?,
             metadata: or(written.metadata, &|| places.data("metadata.sqlite"))?,
+            profile: written.deidentify.profile.map(at),
             terms: Terms {
                 needed: written.keys.threshold,
                 quorum: written.keys.quorum.map_or(Quorum::All, Quorum::Nodes),
@@ -328,6 +331,8 @@ struct Written {
     catalog: Option<Place>,
     metadata: Option<Place>,
     #[serde(default)]
+    deidentify: WrittenDeidentify,
+    #[serde(default)]
     keys: WrittenKeys,
 }
 
@@ -362,6 +367,12 @@ struct WrittenTrust {
 #[serde(deny_unknown_fields)]
 struct Place {
     path: PathBuf,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct WrittenDeidentify {
+    profile: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]

@@ -1,27 +1,58 @@
 //! Taking a DICOM file apart into what may be seen and what is the patient's, and putting it together again.
 //!
-//! [`separate()`] reads a file once, forward, and keeps three byte ranges: everything before the pixel data, the pixel data
-//! element, everything after it. The de-identified file is a new header made by [`profile`] followed by the pixel data
-//! element as it was, bit for bit. The private part ([`private_part`]) holds the other two ranges as they were received,
-//! so that [`restore()`] gives back the original byte for byte; parsing and writing again could not do that.
-//! Memory is bounded by the size of the header, whatever the size of the pixel data.
+//! [`deidentify()`] reads a file once, forward, and keeps three byte ranges: everything before the pixel data, the pixel data
+//! element, everything after it. The de-identified file is a new header followed by the pixel data element as it was, bit
+//! for bit unless rectangles of it are blanked. The private part ([`private_part`]) holds the other two ranges as they
+//! were received, and what was blanked, so that [`restore()`] gives back the original byte for byte; parsing and writing
+//! again could not do that. Memory is bounded by the size of the header, whatever the size of the pixel data.
+//!
+//! | part | does |
+//! |---|---|
+//! | `split`, `dataset` | read: byte ranges, elements |
+//! | [`table`] | PS3.15 Annex E as data |
+//! | [`profile`] | the options and exceptions of a project |
+//! | `rules`, `values`, `clean` | decide for each element, make new values, write |
+//! | [`pixels`] | which pictures are suspect; blanking |
+//! | [`secret`] | keyed UIDs, pseudonyms, days |
+//! | [`report`] | what was done |
+//!
+//! ```no_run
+//! use eds::dicom::{How, Profile, ProjectSecret, deidentify};
+//!
+//! let (profile, secret) = (Profile::default(), ProjectSecret::new([0; 32]));
+//! let mut input = std::fs::File::open("scan.dcm")?;
+//! let image = deidentify(&mut input, &How { report: true, ..How::new(&profile, &secret) })?;
+//! let mut stream = image.deidentified(&mut input)?;
+//! std::io::copy(&mut stream, &mut std::io::stdout())?;
+//! let finished = stream.finish()?; // for `image.into_private_part`
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
 
 use std::io;
 
 use crate::error::Kind;
 
+mod clean;
 mod dataset;
+pub mod deidentify;
+pub mod pixels;
 pub mod private_part;
 pub mod profile;
+pub mod report;
 pub mod restore;
-pub mod separate;
+mod rules;
+pub mod secret;
 mod split;
-pub mod uid;
+pub mod table;
+mod values;
 
+pub use deidentify::{Deidentified, Digests, Finished, How, ImageBinding, Separated, deidentify};
+pub use pixels::{Region, Suspicion};
 pub use private_part::PrivatePart;
+pub use profile::Profile;
+pub use report::Report;
 pub use restore::{Restorer, restore};
-pub use separate::{Deidentified, Digests, ImageBinding, Separated, separate};
-pub use uid::UidKey;
+pub use secret::ProjectSecret;
 
 /// A file that cannot be taken apart or put together.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +90,24 @@ pub enum Error {
         /// Which part.
         what: &'static str,
     },
+    /// An image that may show who the patient is.
+    #[error("the image may show who the patient is{}", list(.suspicions))]
+    Suspect {
+        /// Why.
+        suspicions: Vec<Suspicion>,
+    },
+    /// An image that may show who the patient is, and that the profile wants to be looked at.
+    #[error("the image may show who the patient is, and must be looked at first{}", list(.suspicions))]
+    Quarantine {
+        /// Why.
+        suspicions: Vec<Suspicion>,
+    },
+    /// Rectangles that cannot be blanked in this image.
+    #[error("nothing can be blanked in this image: {reason}")]
+    Mask {
+        /// Why.
+        reason: &'static str,
+    },
     /// The input could not be read.
     #[error("cannot read the image")]
     Read(#[source] io::Error),
@@ -87,6 +136,8 @@ impl Error {
             Self::PrivatePart(eds_core::Error::UnknownVersion(_)) => Kind::Unsupported,
             Self::PrivatePart(_) | Self::OtherImage | Self::NotTheOriginal => Kind::Damaged,
             Self::Changed => Kind::Conflict,
+            Self::Suspect { .. } | Self::Quarantine { .. } => Kind::Suspect,
+            Self::Mask { .. } => Kind::Usage,
             _ => Kind::Unsupported,
         }
     }
@@ -100,9 +151,23 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::PrivatePart(eds_core::Error::UnknownVersion(_)) => Some("use a newer release of eds".into()),
+            Self::Suspect { .. } | Self::Quarantine { .. } => Some(
+                "look at the picture; --mask x,y,width,height blanks rectangles of it, --pass-suspect registers it as it is, \
+                 and the report says so"
+                    .into(),
+            ),
+            Self::Mask { .. } => Some(
+                "rectangles are blanked in pictures that are not compressed and whose pixels are whole bytes; \
+                 decompress the image first, for example with dcmdjpeg"
+                    .into(),
+            ),
             _ => None,
         }
     }
+}
+
+fn list(suspicions: &[Suspicion]) -> String {
+    suspicions.iter().fold(String::new(), |text, suspicion| format!("{text}\n  {suspicion}"))
 }
 
 /// The most that is held in memory of a header, of what follows the pixel data, or of a deflated file, in bytes.

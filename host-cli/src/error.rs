@@ -47,11 +47,13 @@ pub enum Kind {
     Conflict,
     /// An input that this release cannot process.
     Unsupported,
+    /// An image that may show who the patient is.
+    Suspect,
 }
 
 impl Kind {
     /// All kinds, in the order of their exit codes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Other,
         Self::Usage,
         Self::NotFound,
@@ -61,6 +63,7 @@ impl Kind {
         Self::LocalIo,
         Self::Conflict,
         Self::Unsupported,
+        Self::Suspect,
     ];
 
     /// The exit code of a command that fails like this; 0 is success.
@@ -75,6 +78,7 @@ impl Kind {
             Self::LocalIo => 7,
             Self::Conflict => 8,
             Self::Unsupported => 9,
+            Self::Suspect => 10,
         }
     }
 
@@ -90,6 +94,7 @@ impl Kind {
             Self::LocalIo => "local input or output failed, for example a full disk",
             Self::Conflict => "exists already or was changed meanwhile; nothing was overwritten",
             Self::Unsupported => "input that this release cannot process",
+            Self::Suspect => "an image that may show who the patient is; it was not registered",
         }
     }
 
@@ -228,6 +233,9 @@ pub enum Error {
         /// What is wrong.
         source: dicom::Error,
     },
+    /// A de-identification profile.
+    #[error(transparent)]
+    Profile(#[from] dicom::profile::Error),
     /// An image that cannot be put together again.
     #[error("image {file}")]
     Private {
@@ -300,6 +308,9 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The file of `--report`.
+    #[error("cannot write the report")]
+    Report(#[source] io::Error),
     /// The random source of the operating system.
     #[error("the operating system's random source failed")]
     Random(#[from] getrandom::Error),
@@ -353,6 +364,7 @@ impl Error {
                 error.kind()
             }
             Self::Dicom { source, .. } | Self::Private { source, .. } => source.kind(),
+            Self::Profile(error) => error.kind(),
             Self::RecordedManifest(_) => Kind::Damaged,
             Self::Interrupted { .. } => Kind::NotFound,
             Self::NothingToRestore { .. } => Kind::Usage,
@@ -364,7 +376,7 @@ impl Error {
             | Self::SomeFailed { kind }
             | Self::NoAnswer { kind }
             | Self::StillWaiting { kind, .. } => *kind,
-            Self::Read { source, .. } => Kind::of_io(source),
+            Self::Read { source, .. } | Self::Report(source) => Kind::of_io(source),
             Self::Random(_) | Self::Runtime(_) => Kind::Other,
         }
     }
@@ -406,6 +418,7 @@ impl Error {
                 Some("--opaque encrypts a file whole, without looking into it".into())
             }
             Self::Dicom { source, .. } | Self::Private { source, .. } => source.hint(),
+            Self::Profile(error) => error.hint(),
             Self::RecordedManifest(_) => Some("restore the database from a backup".into()),
             Self::Interrupted { .. } => Some("register the image again".into()),
             Self::NothingToRestore { .. } => Some("leave out --restore".into()),
@@ -417,6 +430,7 @@ impl Error {
             }
             Self::Unwell { .. } => Some("the lines marked FAIL above say what is wrong".into()),
             Self::Read { .. }
+            | Self::Report(_)
             | Self::Random(_)
             | Self::Runtime(_)
             | Self::Node(_)

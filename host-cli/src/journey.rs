@@ -40,6 +40,7 @@ use crate::{
     catalog::Catalog,
     cluster::Trust,
     config::Config,
+    dicom::Profile,
     keystore::{
         Evidence, Fetched, Identity, KeyStatus, Keystore, Latencies, Message, NewKey, NodeError, NodeFault, NodeStatus,
         NodeView, Prepared, RegisterError, Registered, Terms, Want,
@@ -230,6 +231,7 @@ pub struct Session {
     catalog: Catalog,
     metadata: Metadata,
     project: Project,
+    profile: Profile,
     terms: Terms,
 }
 
@@ -237,7 +239,7 @@ impl Session {
     /// Opens the rooms that the configuration names.
     ///
     /// # Errors
-    /// As [`Nodes::open`], and what storage, catalog or metadata fail with.
+    /// As [`Nodes::open`], and what storage, catalog, metadata or the profile fail with.
     pub fn open(config: &Config) -> Result<Self, Error> {
         Ok(Self {
             nodes: Nodes::open(config)?,
@@ -245,8 +247,17 @@ impl Session {
             catalog: Catalog::open(&config.catalog)?,
             metadata: Metadata::open(&config.metadata)?,
             project: Project::default(),
+            profile: match &config.profile {
+                Some(path) => Profile::load(path)?,
+                None => Profile::default(),
+            },
             terms: config.terms,
         })
+    }
+
+    /// The de-identification profile of the project.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
     }
 }
 

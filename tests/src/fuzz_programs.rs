@@ -5,16 +5,22 @@
 //! own, since these parsers are in the programs and not in `core`. What a certificate, revocation list or token is worth
 //! is decided after parsing, and tested in `hsm-keystore/tests/authn`.
 
-use std::io::Cursor;
+use std::{
+    io::{Cursor, Read as _},
+    sync::LazyLock,
+};
 
-use eds::dicom::{private_part::PrivatePart, separate::separate, uid::UidKey};
+use eds::dicom::{self, How, ImageBinding, PrivatePart, Profile, ProjectSecret, deidentify, restore};
 use eds_audit::{
     checkpoint::{danger_read_unverified, origin},
     entry::Entry,
     log::segment::{Found, Header, put_record, read_record},
     tree::leaf_hash,
 };
-use eds_core::{ids::NodeId, names};
+use eds_core::{
+    ids::{FileId, NodeId},
+    names,
+};
 use eds_keystore::authn::{
     certificate::Certificate,
     jwt::{KeySet, Token},
@@ -32,8 +38,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "audit_entry", run: audit_entry, seeds: &[AUDIT_ENTRY, AUDIT_ENTRY_2] },
     Target { name: "audit_note", run: audit_note, seeds: &[AUDIT_NOTE] },
     Target { name: "audit_segment", run: audit_segment, seeds: &[AUDIT_ENTRY] },
-    Target { name: "private_part", run: private_part, seeds: &[PRIVATE_WHOLE, PRIVATE_AROUND] },
-    Target { name: "image", run: image, seeds: &[IMAGE] },
+    Target { name: "private_part", run: private_part, seeds: &[PRIVATE_WHOLE, PRIVATE_AROUND, PRIVATE_BLANKED] },
+    Target { name: "image", run: image, seeds: &[IMAGE, REPORT] },
+    Target { name: "profile", run: profile, seeds: &[PROFILE, dicom::profile::DEFAULT.as_bytes()] },
 ];
 
 /// A certificate is all of the bytes, its names are names to client and node alike, and the attributes in a proxy are
@@ -111,11 +118,40 @@ pub fn private_part(bytes: &[u8]) {
     assert_eq!(part.encode().expect("it was decoded").as_slice(), bytes);
 }
 
-/// Bytes that are taken for an image are taken apart without losing track of how long they are.
+/// Bytes that are taken for an image are taken apart and put together again.
 pub fn image(bytes: &[u8]) {
-    let key = UidKey::new([7; 32]);
-    if let Ok(separated) = separate(&mut Cursor::new(bytes), &key) {
+    static HOW: LazyLock<(Profile, ProjectSecret)> =
+        LazyLock::new(|| (Profile::default(), ProjectSecret::new([7; 32])));
+    let how = How { pass_suspect: true, report: true, ..How::new(&HOW.0, &HOW.1) };
+    if let Ok(separated) = deidentify(&mut Cursor::new(bytes), &how) {
         assert_eq!(separated.original_length(), bytes.len() as u64);
+        let image = ImageBinding { file: FileId::from_bytes([1; 16]), salt: [2; 24], commitment: [3; 32] };
+        let mut input = Cursor::new(bytes);
+        let mut stream = separated.deidentified(&mut input).expect("starts");
+        let mut cleaned = Vec::new();
+        stream.read_to_end(&mut cleaned).expect("reads");
+        assert_eq!(cleaned.len() as u64, separated.length());
+        let finished = stream.finish().expect("was read to its end");
+        let part = separated.into_private_part(image, finished);
+        let mut original = Vec::new();
+        restore(&mut Cursor::new(cleaned), &part, &mut original).expect("restores");
+        assert_eq!(original, bytes);
+    }
+}
+
+/// A text is a profile that can be applied, or refused with every fault on a line that it has.
+pub fn profile(bytes: &[u8]) {
+    match Profile::parse(bytes) {
+        Ok(profile) => {
+            assert!(profile.method().iter().all(|text| text.len() <= 64));
+            let secret = ProjectSecret::new([7; 32]);
+            let how = How { pass_suspect: true, ..How::new(&profile, &secret) };
+            deidentify(&mut Cursor::new(IMAGE), &how).map(drop).unwrap_or_default();
+        }
+        Err(faults) => {
+            let lines = bytes.split(|b| *b == b'\n').count();
+            assert!(!faults.is_empty() && faults.iter().all(|fault| (1..=lines).contains(&fault.line)));
+        }
     }
 }
 
@@ -128,4 +164,7 @@ const AUDIT_ENTRY_2: &[u8] = include_bytes!("../../audit/tests/data/audit-entry-
 const AUDIT_NOTE: &[u8] = include_bytes!("../fuzz/seeds/audit_note/checkpoint.txt");
 const PRIVATE_WHOLE: &[u8] = include_bytes!("../../host-cli/tests/golden/private-part-v1-whole.bin");
 const PRIVATE_AROUND: &[u8] = include_bytes!("../../host-cli/tests/golden/private-part-v1-around.bin");
+const PRIVATE_BLANKED: &[u8] = include_bytes!("../../host-cli/tests/golden/private-part-v2-blanked.bin");
 const IMAGE: &[u8] = include_bytes!("../fuzz/seeds/image/ct.dcm");
+const REPORT: &[u8] = include_bytes!("../fuzz/seeds/image/report.dcm");
+const PROFILE: &[u8] = include_bytes!("../fuzz/seeds/profile/everything.toml");

@@ -1,15 +1,18 @@
-//! Every test file of pydicom is taken apart and put together again, byte for byte; nothing of the patient is left in
-//! the de-identified file, which pydicom and dicom-object read without complaint.
+//! Every test file of pydicom and pydicom-data is taken apart and put together again, byte for byte; nothing of the patient
+//! is left in the de-identified file, which pydicom and dicom-object read without complaint and in which dciodvfy finds no
+//! error that the original did not have.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     io::{Cursor, Read as _},
     path::{Path, PathBuf},
     process::Command,
 };
 
-use eds::dicom::{self, Digests, ImageBinding, PrivatePart, UidKey, private_part::Rest};
+use eds::dicom::{
+    self, Finished, How, ImageBinding, PrivatePart, Profile, ProjectSecret, deidentify, private_part::Rest,
+};
 use eds_core::ids::FileId;
 use eds_tests::binaries::source_root;
 
@@ -46,30 +49,32 @@ const DIRECTORY: &str = "a DICOMDIR is not an image";
 
 #[test]
 fn every_readable_file_is_deidentified_and_restored_to_the_byte() {
-    let (root, folder) = (test_files(), tempfile::tempdir().expect("a directory"));
+    let folder = tempfile::tempdir().expect("a directory");
     let mut unreadable = BTreeMap::new();
     let mut pairs = Vec::new();
-    for (number, path) in files().into_iter().enumerate() {
-        let name = path.strip_prefix(&root).expect("is below").to_string_lossy().into_owned();
-        let original = fs::read(&path).expect("reads");
-        match separate(&original) {
-            Ok((cleaned, part)) => {
-                assert_restored(&name, &original, &cleaned, &part);
-                assert_read_by_dicom_object(&name, &cleaned, &part);
-                let out = folder.path().join(format!("{number}.dcm"));
-                fs::write(&out, &cleaned).expect("writes");
-                pairs.push((path, out));
-            }
-            Err(error) => {
-                assert!(error.is_unreadable(), "{name}: {error}");
-                unreadable.insert(name, error.to_string());
+    for (profile_name, profile) in [("basic", basic()), ("default", Profile::default())] {
+        for (number, (name, path)) in files().into_iter().enumerate() {
+            let original = fs::read(&path).expect("reads");
+            match separate(&original, &profile) {
+                Ok((cleaned, part)) => {
+                    assert_restored(&name, &original, &cleaned, &part);
+                    assert_read_by_dicom_object(&name, &cleaned, &part);
+                    let out = folder.path().join(format!("{number}-{profile_name}.dcm"));
+                    fs::write(&out, &cleaned).expect("writes");
+                    pairs.push((path, out));
+                }
+                Err(error) => {
+                    assert!(error.is_unreadable(), "{name}: {error}");
+                    unreadable.insert(name, error.to_string());
+                }
             }
         }
     }
     let expected: BTreeMap<String, String> =
         UNREADABLE.into_iter().map(|(name, reason)| (name.into(), reason.into())).collect();
     assert_eq!(unreadable, expected);
-    assert!(pairs.len() > 150, "only {} files were read", pairs.len());
+    println!("{} files were de-identified by two profiles and restored", pairs.len() / 2);
+    assert!(pairs.len() > 400, "only {} files were read", pairs.len());
     let mut judge = Command::new(python());
     judge.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dicom_files.py"));
     for (original, cleaned) in &pairs {
@@ -86,7 +91,9 @@ fn references_between_files_stay_consistent_and_need_the_key() {
     let path = test_files().join("CT_small.dcm");
     let original = fs::read(path).expect("reads");
     let instance = |key: [u8; 32]| {
-        let separated = dicom::separate(&mut Cursor::new(&original), &UidKey::new(key)).expect("separates");
+        let (profile, secret) = (Profile::default(), ProjectSecret::new(key));
+        let how = How::new(&profile, &secret);
+        let separated = deidentify(&mut Cursor::new(&original), &how).expect("separates");
         let mut bytes = Vec::new();
         separated.deidentified(&mut Cursor::new(&original)).expect("starts").read_to_end(&mut bytes).expect("reads");
         let object = dicom_object::from_reader(Cursor::new(bytes)).expect("dicom-object reads it");
@@ -100,15 +107,23 @@ fn references_between_files_stay_consistent_and_need_the_key() {
     assert_ne!(study, instance([2; 32]).0);
 }
 
-fn separate(original: &[u8]) -> Result<(Vec<u8>, PrivatePart), dicom::Error> {
-    let separated = dicom::separate(&mut Cursor::new(original), &UidKey::new([7; 32]))?;
-    let (cleaned, digests) = read_through(&separated, original);
-    assert_eq!(u64::try_from(cleaned.len()).expect("small"), separated.length());
-    let image = ImageBinding { file: FileId::from_bytes([1; 16]), salt: [2; 24], commitment: [3; 32] };
-    Ok((cleaned, separated.into_private_part(image, digests)))
+/// Without any option, and with what the table says for the patient.
+fn basic() -> Profile {
+    let text = "format = 1\nname = \"basic\"\nversion = \"1\"\n[patient]\nname = \"table\"\nid = \"table\"\n";
+    Profile::parse(text.as_bytes()).expect("valid")
 }
 
-fn read_through(separated: &dicom::Separated, original: &[u8]) -> (Vec<u8>, Digests) {
+fn separate(original: &[u8], profile: &Profile) -> Result<(Vec<u8>, PrivatePart), dicom::Error> {
+    let secret = ProjectSecret::new([7; 32]);
+    let how = How { pass_suspect: true, ..How::new(profile, &secret) };
+    let separated = deidentify(&mut Cursor::new(original), &how)?;
+    let (cleaned, finished) = read_through(&separated, original);
+    assert_eq!(u64::try_from(cleaned.len()).expect("small"), separated.length());
+    let image = ImageBinding { file: FileId::from_bytes([1; 16]), salt: [2; 24], commitment: [3; 32] };
+    Ok((cleaned, separated.into_private_part(image, finished)))
+}
+
+fn read_through(separated: &dicom::Separated, original: &[u8]) -> (Vec<u8>, Finished) {
     let mut input = Cursor::new(original);
     let mut stream = separated.deidentified(&mut input).expect("starts");
     let mut cleaned = Vec::new();
@@ -136,17 +151,20 @@ fn assert_read_by_dicom_object(name: &str, cleaned: &[u8], part: &PrivatePart) {
     assert_eq!(object.element_by_name_opt("PixelData").expect("reads").is_some(), !pixels.is_empty(), "{name}");
 }
 
-/// The files of pydicom's tests, those in folders included.
-fn files() -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    let mut folders = vec![test_files()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a directory") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path);
+/// The files of pydicom's tests and of pydicom-data by their names, those in folders included.
+fn files() -> BTreeMap<String, PathBuf> {
+    let mut found = BTreeMap::new();
+    for root in [test_files(), more_files()] {
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).expect("a directory") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let name = path.strip_prefix(&root).expect("is below").to_string_lossy().into_owned();
+                    found.insert(name, path);
+                }
             }
         }
     }
@@ -154,9 +172,16 @@ fn files() -> BTreeSet<PathBuf> {
 }
 
 fn test_files() -> PathBuf {
-    let script = "import pydicom.data, os; print(os.path.join(os.path.dirname(pydicom.data.__file__), 'test_files'))";
+    ask_python("import pydicom.data, os; print(os.path.join(os.path.dirname(pydicom.data.__file__), 'test_files'))")
+}
+
+fn more_files() -> PathBuf {
+    ask_python("import data_store, os; print(os.path.join(os.path.dirname(data_store.__file__), 'data'))")
+}
+
+fn ask_python(script: &str) -> PathBuf {
     let output = Command::new(python()).args(["-c", script]).output().expect("no Python: run make setup");
-    assert!(output.status.success(), "no pydicom: run make setup");
+    assert!(output.status.success(), "no pydicom or pydicom-data: run make setup");
     PathBuf::from(String::from_utf8(output.stdout).expect("text").trim())
 }
 

@@ -6,7 +6,7 @@ use std::{
     io::Read as _,
 };
 
-use eds::dicom::{self, UidKey};
+use eds::dicom::{How, Profile, ProjectSecret, deidentify};
 
 #[test]
 fn memory_does_not_grow_with_the_pixel_data() {
@@ -22,7 +22,8 @@ fn memory_does_not_grow_with_the_pixel_data() {
     file.set_len(u64::try_from(head.len()).expect("small") + (1 << 30)).expect("grows");
     let before = peak_kib();
     let mut input = File::open(&path).expect("opens");
-    let separated = dicom::separate(&mut input, &UidKey::new([1; 32])).expect("separates");
+    let (profile, secret) = (Profile::default(), ProjectSecret::new([1; 32]));
+    let separated = deidentify(&mut input, &How::new(&profile, &secret)).expect("separates");
     assert!(separated.length() > 1 << 30);
     let mut stream = separated.deidentified(&mut input).expect("starts");
     let read = std::io::copy(&mut (&mut stream).take(64 << 20), &mut std::io::sink()).expect("reads");

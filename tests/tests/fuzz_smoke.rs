@@ -63,7 +63,7 @@ fn every_seed_is_taken_by_its_parser() {
 
 #[test]
 fn every_seed_of_the_programs_is_taken_by_its_parser() {
-    use eds::dicom::{private_part::PrivatePart, separate::separate, uid::UidKey};
+    use eds::dicom::{How, PrivatePart, Profile, ProjectSecret, deidentify};
     use eds_audit::{checkpoint::danger_read_unverified, entry::Entry};
     use eds_keystore::authn::{
         certificate::Certificate, jwt::Token, trust::Crl, voms::attribute_certificate::parse_sequence,
@@ -79,8 +79,10 @@ fn every_seed_of_the_programs_is_taken_by_its_parser() {
     assert!(seeds("audit_entry").iter().all(|bytes| Entry::decode(bytes).is_ok()));
     assert!(seeds("audit_note").iter().all(|bytes| danger_read_unverified(&text(bytes)).is_ok()));
     assert!(seeds("private_part").iter().all(|bytes| PrivatePart::decode(bytes).is_ok()));
-    let key = UidKey::new([7; 32]);
-    assert!(seeds("image").iter().all(|bytes| separate(&mut std::io::Cursor::new(bytes), &key).is_ok()));
+    let (profile, secret) = (Profile::default(), ProjectSecret::new([7; 32]));
+    let how = How::new(&profile, &secret);
+    assert!(seeds("image").iter().all(|bytes| deidentify(&mut std::io::Cursor::new(bytes), &how).is_ok()));
+    assert!(seeds("profile").iter().all(|bytes| Profile::parse(bytes).is_ok()));
 }
 
 fn is_a_transfer(recording: &[u8]) -> bool {

@@ -366,6 +366,11 @@ pub(crate) fn text(value: &[u8]) -> Option<&str> {
     Some(text.trim_matches(|c: char| c == ' ' || c == '\0'))
 }
 
+/// The value of an element that is not a sequence.
+pub(crate) fn find<'a>(elements: &[Element<'a>], tag: Tag) -> Option<&'a [u8]> {
+    elements.iter().find(|element| element.tag == tag).and_then(Element::bytes)
+}
+
 fn slice(bytes: &[u8], from: u64, to: u64) -> &[u8] {
     // Both were checked against the length of the same bytes by the scanner.
     let at = |position| usize::try_from(position).unwrap_or(usize::MAX);

@@ -11,8 +11,10 @@ use zeroize::Zeroizing;
 
 use crate::dicom::{Digests, Error, ImageBinding};
 
-/// The format version this release writes.
+/// The format version of private parts of images of which nothing was blanked.
 pub const VERSION: u8 = 1;
+/// The format version of private parts that hold pixels.
+pub const VERSION_BLANKED: u8 = 2;
 
 /// The private part of an image.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,6 +45,40 @@ pub enum Rest {
     },
     /// The original itself, for files that were deflated.
     Whole(Zeroizing<Vec<u8>>),
+    /// As [`Rest::Around`], and some of those bytes of the de-identified file were blanked.
+    Blanked {
+        /// Everything before the pixel data element.
+        head: Zeroizing<Vec<u8>>,
+        /// Where the pixel data element is in the de-identified file.
+        pixels: Range<u64>,
+        /// Everything after the pixel data element.
+        tail: Zeroizing<Vec<u8>>,
+        /// What was there.
+        patches: Patches,
+    },
+}
+
+/// Bytes that stand in the place of others.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Patches {
+    /// How far each run is from the end of the one before, the first from the start, and how long it is.
+    pub runs: Vec<(u64, u64)>,
+    /// The bytes of all runs.
+    pub bytes: Zeroizing<Vec<u8>>,
+}
+
+impl Patches {
+    /// Whether they lie within so many bytes, in rising order and apart.
+    fn fit(&self, length: u64) -> bool {
+        let mut end = 0u64;
+        let apart = self.runs.iter().enumerate().all(|(number, (gap, run))| {
+            let next = end.checked_add(*gap).and_then(|from| from.checked_add(*run));
+            end = next.unwrap_or(u64::MAX);
+            *run > 0 && (number == 0 || *gap > 0) && next.is_some_and(|end| end <= length)
+        });
+        let sum = self.runs.iter().try_fold(0u64, |sum, (_, run)| sum.checked_add(*run));
+        apart && !self.runs.is_empty() && sum == u64::try_from(self.bytes.len()).ok()
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -61,6 +97,7 @@ struct Body<Bytes> {
 enum BodyRest<Bytes> {
     Around { head: Bytes, pixels_start: u64, tail: Bytes },
     Whole { original: Bytes },
+    Blanked { head: Bytes, pixels_start: u64, tail: Bytes, runs: Vec<(u64, u64)>, bytes: Bytes },
 }
 
 impl PrivatePart {
@@ -75,6 +112,13 @@ impl PrivatePart {
                 BodyRest::Around { head: head.as_slice(), pixels_start: pixels.start, tail: tail.as_slice() }
             }
             Rest::Whole(original) => BodyRest::Whole { original: original.as_slice() },
+            Rest::Blanked { head, pixels, tail, patches } => BodyRest::Blanked {
+                head: head.as_slice(),
+                pixels_start: pixels.start,
+                tail: tail.as_slice(),
+                runs: patches.runs.clone(),
+                bytes: patches.bytes.as_slice(),
+            },
         };
         let body = Body {
             image: self.image.file,
@@ -88,7 +132,7 @@ impl PrivatePart {
         };
         // Reserved beforehand, so that no copy is left behind by a growing buffer.
         let mut out = Zeroizing::new(Vec::with_capacity(self.rest.held() + MAX_FIXED));
-        out.push(VERSION);
+        out.push(self.rest.version());
         let written = postcard::to_extend(&body, std::mem::take(&mut *out));
         *out = written.map_err(|_| Error::PrivatePart(FormatError::Malformed))?;
         Ok(out)
@@ -102,7 +146,7 @@ impl PrivatePart {
     /// [`FormatError::Mismatch`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let (&version, rest) = bytes.split_first().ok_or(Error::PrivatePart(FormatError::Truncated))?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_BLANKED {
             return Err(Error::PrivatePart(FormatError::UnknownVersion(version)));
         }
         // Borrowed from the input: nothing is allocated for lengths that the input only claims.
@@ -122,10 +166,16 @@ impl PrivatePart {
                     Rest::Around { head: held(head), pixels: pixels_start..body.deidentified_length, tail: held(tail) }
                 }
                 BodyRest::Whole { original } => Rest::Whole(held(original)),
+                BodyRest::Blanked { head, pixels_start, tail, runs, bytes } => Rest::Blanked {
+                    head: held(head),
+                    pixels: pixels_start..body.deidentified_length,
+                    tail: held(tail),
+                    patches: Patches { runs, bytes: held(bytes) },
+                },
             },
         };
         part.check()?;
-        // One private part has one encoding: a padded varint would be a second one.
+        // One private part has one encoding: a padded varint would be a second one, and so would another version.
         if part.encode()?.as_slice() == bytes { Ok(part) } else { Err(Error::PrivatePart(FormatError::Malformed)) }
     }
 
@@ -139,11 +189,15 @@ impl PrivatePart {
 
     fn check(&self) -> Result<(), Error> {
         let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let around = |head: &[u8], pixels: &Range<u64>, tail: &[u8]| {
+            let kept = pixels.end.checked_sub(pixels.start);
+            let sum = kept.and_then(|kept| kept.checked_add(length(head))?.checked_add(length(tail)));
+            pixels.end == self.deidentified_length && sum == Some(self.original_length)
+        };
         let fits = match &self.rest {
-            Rest::Around { head, pixels, tail } => {
-                let kept = pixels.end.checked_sub(pixels.start);
-                let sum = kept.and_then(|kept| kept.checked_add(length(head))?.checked_add(length(tail)));
-                pixels.end == self.deidentified_length && sum == Some(self.original_length)
+            Rest::Around { head, pixels, tail } => around(head, pixels, tail),
+            Rest::Blanked { head, pixels, tail, patches } => {
+                around(head, pixels, tail) && patches.fit(pixels.end.saturating_sub(pixels.start))
             }
             Rest::Whole(original) => length(original) == self.original_length,
         };
@@ -156,7 +210,15 @@ impl Rest {
         match self {
             Self::Around { head, tail, .. } => head.len().saturating_add(tail.len()),
             Self::Whole(original) => original.len(),
+            Self::Blanked { head, tail, patches, .. } => {
+                let runs = patches.runs.len().saturating_mul(2 * MAX_VARINT);
+                head.len().saturating_add(tail.len()).saturating_add(patches.bytes.len()).saturating_add(runs)
+            }
         }
+    }
+
+    fn version(&self) -> u8 {
+        if matches!(self, Self::Blanked { .. }) { VERSION_BLANKED } else { VERSION }
     }
 }
 
@@ -172,6 +234,14 @@ impl fmt::Debug for Rest {
     }
 }
 
+impl fmt::Debug for Patches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Patches(<redacted>)")
+    }
+}
+
+/// The longest varint of 64 bits.
+const MAX_VARINT: usize = 10;
 /// More than everything but the bytes of the original takes.
 const MAX_FIXED: usize = 256;
 

@@ -1,237 +1,329 @@
-//! The first de-identification profile: what is not known to be harmless goes.
+//! The de-identification profile of a project: which options of PS3.15, what is otherwise, and which images are suspect.
 //!
-//! It works from lists of what is *kept* ([`rules`]); an element that no rule names is removed, at every depth. Kept values
-//! are copied as they were, after a look at their form: a code string with lower-case letters or a decimal string with
-//! words in it is not what it says and is removed. UIDs are replaced by keyed ones, dates and times go, private
-//! elements go. The pixel data element is not touched: burned-in text is not handled by this profile.
+//! A TOML file (docs/deidentification.md) that has a name, a version and, by the SHA-256 of its bytes, an identity; all
+//! three are written into every image that it was applied to. Everything that is wrong with it is told at once, with
+//! line and hint, and nothing of a profile with a fault is used.
 
-use dicom_core::{Tag, VR};
-use dicom_dictionary_std::tags;
-
-use crate::{
-    dicom::{
-        Error, UidKey,
-        dataset::{self, Element, Encoding, Value, text},
-    },
-    metadata::PublicAttributes,
+use std::{
+    collections::BTreeSet,
+    fmt, io,
+    path::{Path, PathBuf},
 };
 
-pub mod rules;
+use aws_lc_rs::digest::{SHA256, digest};
+use dicom_core::Tag;
 
-/// A de-identified data set.
-pub(crate) struct Cleaned {
-    /// The data set without the pixel data, encoded like the original.
-    pub(crate) dataset: Vec<u8>,
-    /// The new (0008,0018).
-    pub(crate) sop_instance: Option<String>,
-    /// (0008,0016).
-    pub(crate) sop_class: Option<String>,
-    /// What may be kept in clear; the transfer syntax is not set.
-    pub(crate) attributes: PublicAttributes,
+use super::{
+    pixels::Region,
+    table::{Choice, Codes, Column},
+};
+use crate::error::Kind;
+
+mod parse;
+mod reader;
+
+/// A de-identification profile.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Profile {
+    /// Its name.
+    pub name: String,
+    /// Its version, as the project counts.
+    pub version: String,
+    /// SHA-256 of the file.
+    pub digest: [u8; 32],
+    /// The options of PS3.15 that it takes.
+    pub options: BTreeSet<Column>,
+    /// What is put in the place of the patient.
+    pub patient: Patient,
+    /// Words that cleaned texts may keep, in capital letters.
+    pub words: BTreeSet<String>,
+    /// Private elements that stay.
+    pub safe_private: Vec<SafePrivate>,
+    /// Which images are suspect, and what becomes of them.
+    pub suspects: Suspects,
+    /// What is blanked in the images of known devices.
+    pub masks: Vec<DeviceMask>,
+    overrides: Vec<Override>,
 }
 
-/// What (0012,0063) of a de-identified image says.
-pub const METHOD: &str = "EDS first profile, version 1; keep list, keyed UIDs";
-
-/// De-identifies a data set.
-pub(crate) fn clean(original: &[u8], encoding: Encoding, key: &UidKey) -> Result<Cleaned, Error> {
-    let elements = dataset::parse(original, encoding)?;
-    let cleaner = Cleaner { encoding, key };
-    let mut out = Vec::with_capacity(original.len());
-    let mut ours = OURS.iter().peekable();
-    for element in &elements {
-        while let Some((tag, vr, value)) = ours.next_if(|(tag, ..)| *tag <= element.tag) {
-            cleaner.write_text(&mut out, *tag, *vr, value);
-        }
-        if !OURS.iter().any(|(tag, ..)| *tag == element.tag) {
-            cleaner.element(&mut out, element, CodeScheme::Unknown);
-        }
-    }
-    for (tag, vr, value) in ours {
-        cleaner.write_text(&mut out, *tag, *vr, value);
-    }
-    let attributes = public_attributes(&out, encoding)?;
-    let kept = dataset::parse(&out, encoding)?;
-    let value = |tag| find(&kept, tag).and_then(text).map(String::from);
-    Ok(Cleaned {
-        sop_instance: value(tags::SOP_INSTANCE_UID),
-        sop_class: value(tags::SOP_CLASS_UID),
-        attributes,
-        dataset: out,
-    })
-}
-
-/// Whether the codes of an item come from a published scheme.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum CodeScheme {
-    Published,
-    Unknown,
-}
-
-struct Cleaner<'a> {
-    encoding: Encoding,
-    key: &'a UidKey,
-}
-
-impl Cleaner<'_> {
-    fn items(&self, items: &[Vec<Element<'_>>]) -> Vec<u8> {
-        let mut out = Vec::new();
-        for item in items {
-            let scheme = find(item, tags::CODING_SCHEME_DESIGNATOR).and_then(text);
-            let published = scheme.is_some_and(|scheme| rules::PUBLISHED_SCHEMES.contains(&scheme));
-            let scheme = if published { CodeScheme::Published } else { CodeScheme::Unknown };
-            let mut contents = Vec::new();
-            for element in item {
-                self.element(&mut contents, element, scheme);
-            }
-            dataset::write_item(&mut out, self.encoding, &contents);
-        }
-        out
-    }
-
-    fn element(&self, out: &mut Vec<u8>, element: &Element<'_>, scheme: CodeScheme) {
-        match rules::rule(element.tag, element.vr) {
-            Rule::Remove => {}
-            Rule::Empty(vr) => dataset::write(out, self.encoding, element.tag, vr, b""),
-            Rule::Keep(form) => match element.bytes() {
-                Some(value) if form.fits(element.vr, value) => out.extend_from_slice(element.raw),
-                _ => {}
-            },
-            Rule::KeepCode => match element.bytes() {
-                Some(value) if scheme == CodeScheme::Published && Form::Label.fits(element.vr, value) => {
-                    out.extend_from_slice(element.raw);
-                }
-                _ => {}
-            },
-            Rule::ReplaceUids => {
-                if let Some(value) = element.bytes() {
-                    self.write_text(out, element.tag, VR::UI, &self.replaced(value));
-                }
-            }
-            Rule::Recurse => {
-                if let Value::Items(items, encoding) = &element.value {
-                    let inner = Cleaner { encoding: *encoding, key: self.key };
-                    // Written as UN again where it was: the items are encoded accordingly.
-                    let vr = if element.written_vr == VR::UN { VR::UN } else { VR::SQ };
-                    dataset::write(out, self.encoding, element.tag, vr, &inner.items(items));
-                }
-            }
-        }
-    }
-
-    /// Each UID of a value replaced, but those that DICOM itself defines.
-    fn replaced(&self, value: &[u8]) -> String {
-        let value = String::from_utf8_lossy(value);
-        let replace = |uid: &str| {
-            let uid = uid.trim_matches(|c: char| c == ' ' || c == '\0');
-            if uid.is_empty() || (uid.starts_with("1.2.840.10008.") && Form::Uid.fits(VR::UI, uid.as_bytes())) {
-                String::from(uid)
-            } else {
-                self.key.replace(uid)
-            }
-        };
-        value.split('\\').map(replace).collect::<Vec<_>>().join("\\")
-    }
-
-    fn write_text(&self, out: &mut Vec<u8>, tag: Tag, vr: VR, value: &str) {
-        let mut bytes = Vec::from(value);
-        if bytes.len() % 2 == 1 {
-            bytes.push(if vr == VR::UI { 0 } else { b' ' });
-        }
-        dataset::write(out, self.encoding, tag, vr, &bytes);
-    }
-}
-
-/// What becomes of an element.
+/// What is put in the place of the patient.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Rule {
-    /// It goes.
+pub struct Patient {
+    /// Of the name.
+    pub name: Stand,
+    /// Of the id.
+    pub id: Stand,
+    /// By how many days dates are shifted at most.
+    pub most_days: u32,
+}
+
+/// What stands for a value that identifies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stand {
+    /// A word that is the same for the same patient.
+    Pseudonym,
+    /// What Table E.1-1 says: nothing, or a dummy.
+    Table,
+}
+
+/// What a project wants otherwise than the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Leave it as it is; sequences are still looked into.
+    Keep,
+    /// Take it out.
     Remove,
-    /// It stays without a value, with this VR, because the standard wants it to be there.
-    Empty(VR),
-    /// It stays as it is if its value has this form.
-    Keep(Form),
-    /// It stays as it is within a code of a published coding scheme.
-    KeepCode,
-    /// Its UIDs are replaced.
-    ReplaceUids,
-    /// The same rules apply to its items.
-    Recurse,
-}
-
-/// What a value must look like to be kept.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Form {
-    /// Numbers or bulk data in a binary VR: looked at no further.
-    Binary,
-    /// Code strings: upper-case letters, digits, space, underscore, dot, hyphen and slash, at most 16 a value.
-    Code,
-    /// Decimal or integer strings.
-    Number,
-    /// Printable ASCII, at most 64 bytes, without the delimiter of person names.
-    Label,
-    /// UIDs: digits and dots, at most 64 a value.
+    /// Leave it without a value.
+    Empty,
+    /// Put a dummy value in its place.
+    Dummy,
+    /// Keep of a text the words of the vocabulary, of a date the day counted from another one.
+    Clean,
+    /// Replace its UIDs.
     Uid,
 }
 
-impl Form {
-    /// Whether this value of an element with this VR has the form.
-    pub fn fits(self, vr: VR, value: &[u8]) -> bool {
-        let each = |longest: usize, allowed: fn(u8) -> bool| {
-            text(value)
-                .is_some_and(|text| text.split('\\').all(|one| one.trim().len() <= longest && one.bytes().all(allowed)))
-        };
+impl Action {
+    /// All actions.
+    pub const ALL: [Self; 6] = [Self::Keep, Self::Remove, Self::Empty, Self::Dummy, Self::Clean, Self::Uid];
+
+    /// Its name in a profile.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Binary => rules::is_binary(vr),
-            Self::Code => {
-                vr == VR::CS
-                    && each(16, |b| {
-                        b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b' ' | b'_' | b'.' | b'-' | b'/')
-                    })
-            }
-            Self::Number => {
-                matches!(vr, VR::DS | VR::IS)
-                    && each(16, |b| b.is_ascii_digit() || matches!(b, b' ' | b'+' | b'-' | b'.' | b'e' | b'E'))
-            }
-            Self::Label => {
-                matches!(vr, VR::SH | VR::LO | VR::UC) && each(64, |b| (b' '..0x7f).contains(&b) && b != b'^')
-            }
-            Self::Uid => vr == VR::UI && each(64, |b| b.is_ascii_digit() || b == b'.'),
+            Self::Keep => "keep",
+            Self::Remove => "remove",
+            Self::Empty => "empty",
+            Self::Dummy => "dummy",
+            Self::Clean => "clean",
+            Self::Uid => "uid",
         }
     }
 }
 
-fn find<'a>(elements: &[Element<'a>], tag: Tag) -> Option<&'a [u8]> {
-    elements.iter().find(|element| element.tag == tag).and_then(Element::bytes)
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Override {
+    mask: u32,
+    value: u32,
+    action: Action,
 }
 
-/// The attributes of a *cleaned* data set that the metadata database keeps in clear.
-fn public_attributes(cleaned: &[u8], encoding: Encoding) -> Result<PublicAttributes, Error> {
-    let elements = dataset::parse(cleaned, encoding)?;
-    let string = |tag| find(&elements, tag).and_then(text).filter(|text| !text.is_empty()).map(String::from);
-    let short = |tag| {
-        let bytes: [u8; 2] = find(&elements, tag)?.try_into().ok()?;
-        let number =
-            if encoding == Encoding::ExplicitBig { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) };
-        Some(u32::from(number))
-    };
-    Ok(PublicAttributes {
-        modality: string(tags::MODALITY),
-        sop_class: string(tags::SOP_CLASS_UID),
-        transfer_syntax: None,
-        body_part: string(tags::BODY_PART_EXAMINED),
-        rows: short(tags::ROWS),
-        columns: short(tags::COLUMNS),
-        frames: string(tags::NUMBER_OF_FRAMES).and_then(|text| text.parse().ok()),
-    })
+/// Private elements that do not identify (PS3.15, section E.3.10).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SafePrivate {
+    /// The odd group.
+    pub group: u16,
+    /// The private creator, exactly.
+    pub creator: String,
+    /// The last two digits of the element numbers.
+    pub elements: BTreeSet<u8>,
 }
 
-/// What every de-identified image says of itself (PS3.15, section E.1.1), in rising order.
-const OURS: [(Tag, VR, &str); 3] = [
-    (tags::PATIENT_IDENTITY_REMOVED, VR::CS, "YES"),
-    (tags::DEIDENTIFICATION_METHOD, VR::LO, METHOD),
-    (tags::LONGITUDINAL_TEMPORAL_INFORMATION_MODIFIED, VR::CS, "REMOVED"),
-];
+/// What becomes of an image of which something is suspect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnSuspect {
+    /// It is not registered.
+    Refuse,
+    /// It is encrypted whole, as it is, for somebody to look at.
+    Quarantine,
+    /// It is registered, and said.
+    Pass,
+}
+
+impl OnSuspect {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Refuse, Self::Quarantine, Self::Pass];
+
+    /// Its name in a profile.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Quarantine => "quarantine",
+            Self::Pass => "pass",
+        }
+    }
+}
+
+/// Which images are suspect, and what becomes of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Suspects {
+    /// Of writing in the picture.
+    pub burned_in: OnSuspect,
+    /// Of a recognisable person in a photograph.
+    pub faces: OnSuspect,
+    /// Of a head in a volume, from which a face can be computed.
+    pub heads: OnSuspect,
+    /// Of a document inside the file.
+    pub documents: OnSuspect,
+    /// Of data beside the picture within the pixel data.
+    pub hidden: OnSuspect,
+    /// Modalities whose pictures often have writing.
+    pub modalities: Vec<String>,
+    /// SOP classes whose pictures often have writing; a dot at the end stands for all below.
+    pub sop_classes: Vec<String>,
+    /// Words in the image type of screen shots.
+    pub image_types: Vec<String>,
+    /// Body parts with a face.
+    pub head_parts: Vec<String>,
+}
+
+/// What is blanked in the images of a device.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DeviceMask {
+    /// The modality; any when `None`.
+    pub modality: Option<String>,
+    /// The manufacturer; any when `None`.
+    pub manufacturer: Option<String>,
+    /// The manufacturer's model name; any when `None`.
+    pub model: Option<String>,
+    /// Rows of the image.
+    pub rows: u32,
+    /// Columns of the image.
+    pub columns: u32,
+    /// What is blanked.
+    pub regions: Vec<Region>,
+}
+
+/// A profile that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file that cannot be read.
+    #[error("cannot read the profile {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A file that is not a valid profile.
+    #[error("{} is not a valid profile{}", path.display(), list(.faults))]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Everything that is wrong.
+        faults: Vec<Fault>,
+    },
+}
+
+impl Error {
+    /// What sort of failure this is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Read { source, .. } => Kind::of_io(source),
+            Self::Invalid { .. } => Kind::Usage,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { .. } => None,
+            Self::Invalid { .. } => Some("`eds profile show` prints a valid one to start from".into()),
+        }
+    }
+}
+
+/// Something wrong in a profile.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Fault {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.message)
+    }
+}
+
+fn list(faults: &[Fault]) -> String {
+    faults.iter().fold(String::new(), |text, fault| format!("{text}\n  {fault}"))
+}
+
+/// The text of the profile that is used when there is no other.
+pub const DEFAULT: &str = include_str!("profile/default.toml");
+/// The words that every profile has.
+const WORDS: &str = include_str!("profile/words.txt");
+/// The largest file that is taken for a profile, in bytes.
+const MAX_BYTES: usize = 1 << 20;
+
+impl Profile {
+    /// Reads a profile.
+    ///
+    /// # Errors
+    /// [`Error`], with everything that is wrong.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
+        Self::parse(&bytes).map_err(|faults| Error::Invalid { path: path.into(), faults })
+    }
+
+    /// The profile with these bytes.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Vec<Fault>> {
+        let whole = |message: &str| vec![Fault { line: 1, message: message.into() }];
+        if bytes.len() > MAX_BYTES {
+            return Err(whole("larger than 1 MiB"));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| whole("not UTF-8 text"))?;
+        let mut read = parse::profile(text)?;
+        read.digest.copy_from_slice(digest(&SHA256, bytes).as_ref());
+        Ok(read)
+    }
+
+    /// The action that the project wants for an attribute whatever the table says; an exact tag goes before a pattern.
+    pub fn overridden(&self, tag: Tag) -> Option<Action> {
+        let number = u32::from(tag.group()) << 16 | u32::from(tag.element());
+        let fits = |one: &&Override| number & one.mask == one.value;
+        self.overrides.iter().filter(fits).max_by_key(|one| one.mask.count_ones()).map(|one| one.action)
+    }
+
+    /// What the options of this profile say of a row, if anything.
+    pub fn choice(&self, codes: &Codes) -> Option<(Column, Choice)> {
+        let of = |wanted| {
+            let says = |column: &&Column| codes.option(**column) == Some(wanted);
+            self.options.iter().find(says).map(|column| (*column, wanted))
+        };
+        // What is to be kept need not be cleaned.
+        of(Choice::Keep).or_else(|| of(Choice::Clean))
+    }
+
+    /// Whether it takes this option.
+    pub fn takes(&self, option: Column) -> bool {
+        self.options.contains(&option)
+    }
+
+    /// Whether a private element is safe.
+    pub fn is_safe_private(&self, tag: Tag, creator: &str) -> bool {
+        let [_, last] = tag.element().to_be_bytes();
+        self.takes(Column::RetainSafePrivate)
+            && self
+                .safe_private
+                .iter()
+                .any(|safe| safe.group == tag.group() && safe.creator == creator && safe.elements.contains(&last))
+    }
+
+    /// The SHA-256 of the file in hexadecimal digits.
+    pub fn digest_text(&self) -> String {
+        self.digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The texts of (0012,0063): the program, the profile, and its digest, each at most 64 characters.
+    pub fn method(&self) -> [String; 3] {
+        let program = format!("EDS {}, PS3.15 {}", env!("CARGO_PKG_VERSION"), super::table::EDITION);
+        [program, format!("{} {}", self.name, self.version), self.digest_text()]
+    }
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        #[expect(clippy::unwrap_used, reason = "a test parses it")]
+        Self::parse(DEFAULT.as_bytes()).unwrap()
+    }
+}
 
 #[cfg(test)]
 mod tests;

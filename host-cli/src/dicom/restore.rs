@@ -11,7 +11,7 @@ use std::{
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::dicom::{Error, PrivatePart, private_part::Rest, separate::sha256};
+use crate::dicom::{Error, PrivatePart, deidentify::sha256, private_part::Rest};
 
 /// Takes a de-identified file and writes the original on. Dropped unfinished, what was written must not be used.
 pub struct Restorer<'a, W> {
@@ -19,6 +19,7 @@ pub struct Restorer<'a, W> {
     out: W,
     /// Bytes of the de-identified file taken so far.
     taken: u64,
+    patcher: Patcher<'a>,
     deidentified: Context,
     original: Context,
 }
@@ -30,9 +31,10 @@ impl<'a, W: Write> Restorer<'a, W> {
     /// [`Error::Write`].
     pub fn new(part: &'a PrivatePart, out: W) -> Result<Self, Error> {
         let (deidentified, original) = (Context::new(&SHA256), Context::new(&SHA256));
-        let mut restorer = Self { part, out, taken: 0, deidentified, original };
+        let patcher = Patcher::new(&part.rest);
+        let mut restorer = Self { part, out, taken: 0, patcher, deidentified, original };
         let before: &[u8] = match &part.rest {
-            Rest::Around { head, .. } => head,
+            Rest::Around { head, .. } | Rest::Blanked { head, .. } => head,
             Rest::Whole(original) => original,
         };
         restorer.put(before).map_err(Error::Write)?;
@@ -48,7 +50,7 @@ impl<'a, W: Write> Restorer<'a, W> {
         if self.taken != self.part.deidentified_length || sha256(self.deidentified) != self.part.digests.deidentified {
             return Err(Error::OtherImage);
         }
-        if let Rest::Around { tail, .. } = &self.part.rest {
+        if let Rest::Around { tail, .. } | Rest::Blanked { tail, .. } = &self.part.rest {
             self.original.update(tail);
             self.out.write_all(tail).map_err(Error::Write)?;
         }
@@ -65,10 +67,15 @@ impl<'a, W: Write> Restorer<'a, W> {
 impl<W: Write> Write for Restorer<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.deidentified.update(bytes);
-        if let Rest::Around { pixels, .. } = &self.part.rest {
+        if let Rest::Around { pixels, .. } | Rest::Blanked { pixels, .. } = &self.part.rest {
             let skipped = pixels.start.saturating_sub(self.taken);
             let kept = usize::try_from(skipped).ok().and_then(|skipped| bytes.get(skipped..));
-            self.put(kept.unwrap_or_default())?;
+            let mut kept = kept.unwrap_or_default();
+            while !kept.is_empty() {
+                let (piece, taken) = self.patcher.next(kept);
+                self.put(piece)?;
+                kept = kept.get(taken..).unwrap_or_default();
+            }
         }
         self.taken = self.taken.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         Ok(bytes.len())
@@ -82,6 +89,49 @@ impl<W: Write> Write for Restorer<'_, W> {
 impl<W> fmt::Debug for Restorer<'_, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Restorer(<redacted>)")
+    }
+}
+
+/// Puts back what was blanked, run by run.
+struct Patcher<'a> {
+    runs: std::slice::Iter<'a, (u64, u64)>,
+    bytes: &'a [u8],
+    /// Bytes up to the next run, and its length.
+    next: Option<(u64, u64)>,
+}
+
+impl<'a> Patcher<'a> {
+    fn new(rest: &'a Rest) -> Self {
+        let (runs, bytes): (&[_], &[u8]) = match rest {
+            Rest::Blanked { patches, .. } => (&patches.runs, &patches.bytes),
+            Rest::Around { .. } | Rest::Whole(_) => (&[], &[]),
+        };
+        let mut runs = runs.iter();
+        let next = runs.next().copied();
+        Self { runs, bytes, next }
+    }
+
+    /// What to write for the beginning of these bytes, and how many of them that is for.
+    fn next<'b>(&mut self, bytes: &'b [u8]) -> (&'b [u8], usize)
+    where
+        'a: 'b,
+    {
+        let Some((gap, run)) = &mut self.next else { return (bytes, bytes.len()) };
+        let up_to = |most: u64| usize::try_from(most).unwrap_or(usize::MAX).min(bytes.len());
+        if *gap > 0 {
+            let taken = up_to(*gap);
+            *gap -= u64::try_from(taken).unwrap_or(u64::MAX);
+            return (bytes.get(..taken).unwrap_or_default(), taken);
+        }
+        let taken = up_to(*run);
+        // The private part was checked: its bytes are as many as its runs say.
+        let (piece, rest) = self.bytes.split_at_checked(taken).unwrap_or((self.bytes, &[]));
+        self.bytes = rest;
+        *run -= u64::try_from(taken).unwrap_or(u64::MAX);
+        if *run == 0 {
+            self.next = self.runs.next().copied();
+        }
+        (piece, taken)
     }
 }
 

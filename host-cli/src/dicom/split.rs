@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use crate::dicom::{
     Error, MAX_HELD,
     dataset::{Encoding, PIXEL_DATA, Scanner, text},
+    pixels::Found,
 };
 
 /// A file taken apart.
@@ -29,6 +30,10 @@ pub(crate) struct Split {
     pub(crate) encoding: Encoding,
     /// Length of the original file.
     pub(crate) length: u64,
+    /// What the pixel data are.
+    pub(crate) found: Found,
+    /// Length of the header of the pixel data element.
+    pub(crate) pixel_header: u64,
     /// The bytes.
     pub(crate) bytes: Bytes,
 }
@@ -109,22 +114,29 @@ pub(crate) fn split<R: Read + Seek>(input: &mut R) -> Result<Split, Error> {
             let from = usize::try_from(dataset).unwrap_or(usize::MAX);
             let deflated = original.get(from..).unwrap_or_default();
             let inflated = read_bounded(adapter.adapt_reader(Box::new(deflated)), "inflated data set")?;
-            let pixels = {
-                let end = u64::try_from(inflated.len()).unwrap_or(u64::MAX);
-                let found = find_pixels(&mut Scanner::new(std::io::Cursor::new(&**inflated), 0, end), encoding)?;
-                let at = |position| usize::try_from(position).unwrap_or(usize::MAX);
-                at(found.start)..at(found.end)
-            };
+            let end = u64::try_from(inflated.len()).unwrap_or(u64::MAX);
+            let element = find_pixels(&mut Scanner::new(std::io::Cursor::new(&**inflated), 0, end), encoding)?;
+            let at = |position| usize::try_from(position).unwrap_or(usize::MAX);
+            let pixels = at(element.range.start)..at(element.range.end);
             let meta = Meta { transfer_syntax: EXPLICIT_LITTLE.into(), ..meta };
-            Ok(Split { meta, encoding, length, bytes: Bytes::Deflated { original, inflated, pixels } })
+            let PixelElement { found, header: pixel_header, .. } = element;
+            let bytes = Bytes::Deflated { original, inflated, pixels };
+            Ok(Split { meta, encoding, length, found, pixel_header, bytes })
         }
         Codec::Dataset(_) => Err(Error::TransferSyntax(meta.transfer_syntax)),
         _ => {
-            let pixels = find_pixels(&mut scanner, encoding)?;
+            let PixelElement { range: pixels, found, header: pixel_header } = find_pixels(&mut scanner, encoding)?;
             let head = read_range(input, 0..pixels.start, "header")?;
             let tail = read_range(input, pixels.end..length, "part after the pixel data")?;
             let dataset = usize::try_from(dataset).unwrap_or(usize::MAX);
-            Ok(Split { meta, encoding, length, bytes: Bytes::Parts { head, dataset, pixels, tail } })
+            Ok(Split {
+                meta,
+                encoding,
+                length,
+                found,
+                pixel_header,
+                bytes: Bytes::Parts { head, dataset, pixels, tail },
+            })
         }
     }
 }
@@ -161,8 +173,16 @@ fn read_meta<R: Read + Seek>(scanner: &mut Scanner<R>) -> Result<Meta, Error> {
     if meta.transfer_syntax.is_empty() { Err(Error::NoTransferSyntax) } else { Ok(meta) }
 }
 
-/// The range of the pixel data element of the top level, header included; empty, at the end, when there is none.
-fn find_pixels<R: Read + Seek>(scanner: &mut Scanner<R>, encoding: Encoding) -> Result<Range<u64>, Error> {
+/// The pixel data element of the top level.
+struct PixelElement {
+    /// Where it is, header included; empty, at the end, when there is none.
+    range: Range<u64>,
+    found: Found,
+    /// Length of its header.
+    header: u64,
+}
+
+fn find_pixels<R: Read + Seek>(scanner: &mut Scanner<R>, encoding: Encoding) -> Result<PixelElement, Error> {
     while !scanner.at_end() {
         let start = scanner.position;
         let header = scanner.header(encoding)?;
@@ -173,12 +193,14 @@ fn find_pixels<R: Read + Seek>(scanner: &mut Scanner<R>, encoding: Encoding) -> 
         if !pixels && start > MAX_HELD {
             return Err(Error::TooLarge { what: "header" });
         }
+        let value = scanner.position;
         scanner.skip_value(&header, encoding)?;
         if pixels {
-            return Ok(start..scanner.position);
+            let found = header.length().get().map_or(Found::Encapsulated, |length| Found::Native(length.into()));
+            return Ok(PixelElement { range: start..scanner.position, found, header: value - start });
         }
     }
-    Ok(scanner.position..scanner.position)
+    Ok(PixelElement { range: scanner.position..scanner.position, found: Found::Nothing, header: 0 })
 }
 
 fn read_range<R: Read + Seek>(

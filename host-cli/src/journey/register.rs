@@ -18,7 +18,7 @@ use super::{PURPOSE_FILE, PURPOSE_PRIVATE, Seal, Session, encode};
 use crate::{
     Error,
     catalog::{Content, Entry, State},
-    dicom::{self, ImageBinding, Separated},
+    dicom::{self, How, ImageBinding, Region, Report, Separated, Suspicion, deidentify},
     keystore::{NewKey, NodeError, Prepared, Quorum, Terms},
     metadata::{Record, SealedPrivatePart},
     payload::{Target, Written},
@@ -34,6 +34,12 @@ pub struct Options {
     pub threshold: Option<u8>,
     /// How many nodes must hold their shares; that of the configuration when `None`.
     pub quorum: Option<Quorum>,
+    /// What is blanked in every frame of the images.
+    pub masks: Vec<Region>,
+    /// Register images whatever is suspect about them.
+    pub pass_suspect: bool,
+    /// Note what is done to each element.
+    pub report: bool,
 }
 
 /// What was registered.
@@ -51,6 +57,12 @@ pub struct Registration {
     pub warnings: Vec<NodeError>,
     /// Nodes whose share waits in the queue.
     pub late: Vec<NodeError>,
+    /// What is suspect about the image.
+    pub suspicions: Vec<Suspicion>,
+    /// Whether it was encrypted whole for that reason, to be looked at.
+    pub quarantined: bool,
+    /// What was done to each element, if that was asked for.
+    pub report: Option<Report>,
 }
 
 /// Registers one file. DICOM images are separated from the patient's data first; other files are encrypted whole.
@@ -67,9 +79,21 @@ pub fn register(session: &Session, path: &Path, options: &Options) -> Result<Reg
     if options.opaque {
         return register_opaque(session, input, terms, warnings);
     }
-    let uid_key = session.project.uid_key(&session.nodes, &session.metadata, terms, &mut warnings)?;
-    match dicom::separate(&mut input, uid_key) {
+    let secret = session.project.secret(&session.nodes, &session.metadata, terms, &mut warnings)?;
+    let how = How {
+        profile: &session.profile,
+        secret,
+        masks: &options.masks,
+        pass_suspect: options.pass_suspect,
+        report: options.report,
+    };
+    match deidentify(&mut input, &how) {
         Ok(image) => register_image(session, path, image, input, terms, warnings),
+        Err(dicom::Error::Quarantine { suspicions }) => {
+            input.seek(SeekFrom::Start(0)).map_err(Error::reading(path))?;
+            let registration = register_opaque(session, input, terms, warnings)?;
+            Ok(Registration { suspicions, quarantined: true, ..registration })
+        }
         Err(dicom::Error::NotDicom) => {
             input.seek(SeekFrom::Start(0)).map_err(Error::reading(path))?;
             register_opaque(session, input, terms, warnings)
@@ -81,7 +105,7 @@ pub fn register(session: &Session, path: &Path, options: &Options) -> Result<Reg
 fn register_image(
     session: &Session,
     path: &Path,
-    image: Separated,
+    mut image: Separated,
     mut input: File,
     terms: Terms,
     warnings: Vec<NodeError>,
@@ -97,17 +121,18 @@ fn register_image(
     let unreadable = |source| Error::Dicom { path: path.into(), source };
     let mut stream = image.deidentified(&mut input).map_err(unreadable)?;
     let written = seal.write(&mut stream, Target::File(object.file()))?;
-    let digests = stream.finish().map_err(unreadable)?;
+    let finished = stream.finish().map_err(unreadable)?;
 
     let attributes = image.attributes().clone();
+    let (suspicions, report) = (image.suspicions().to_vec(), image.take_report());
     let start = written.fingerprint.start;
     let binding = ImageBinding { file: seal.header.file, salt: start.salt, commitment: start.commitment };
-    let part = image.into_private_part(binding, digests).encode().map_err(unreadable)?;
+    let part = image.into_private_part(binding, finished).encode().map_err(unreadable)?;
     let private = seal_private(&private_key, &prepared, &part)?;
     let entry = entry(&seal, &prepared, &written, Content::Image, Some(private.file))?;
     let record = Record { image: seal.header.file, private, attributes };
-    Steps { session, entry, keys: &ids, record: Some(record), threshold: seal.threshold, warnings }
-        .run(prepared, object)
+    let steps = Steps { session, entry, keys: &ids, record: Some(record), threshold: seal.threshold, warnings };
+    Ok(Registration { suspicions, report, ..steps.run(prepared, object)? })
 }
 
 fn register_opaque(
@@ -198,6 +223,9 @@ impl Steps<'_> {
             threshold: self.threshold,
             warnings: self.warnings,
             late: registered.late,
+            suspicions: Vec::new(),
+            quarantined: false,
+            report: None,
         })
     }
 

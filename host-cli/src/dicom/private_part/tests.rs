@@ -8,6 +8,8 @@ use super::*;
 const AROUND: &[u8] = include_bytes!("../../../tests/golden/private-part-v1-around.bin");
 const WHOLE: &[u8] = include_bytes!("../../../tests/golden/private-part-v1-whole.bin");
 
+const BLANKED: &[u8] = include_bytes!("../../../tests/golden/private-part-v2-blanked.bin");
+
 fn sample(rest: Rest, original_length: u64) -> PrivatePart {
     let mut file = [0; 16];
     (0u8..).zip(&mut file).for_each(|(number, byte)| *byte = number);
@@ -33,9 +35,19 @@ fn whole() -> PrivatePart {
     sample(Rest::Whole(Zeroizing::new(b"original".to_vec())), 8)
 }
 
+fn blanked() -> PrivatePart {
+    let rest = Rest::Blanked {
+        head: Zeroizing::new(b"DICM head".repeat(20)),
+        pixels: 400..1000,
+        tail: Zeroizing::new(b"tail".to_vec()),
+        patches: Patches { runs: vec![(12, 3), (200, 4)], bytes: Zeroizing::new(b"ONEFOUR".to_vec()) },
+    };
+    sample(rest, 180 + 600 + 4)
+}
+
 #[test]
-fn version_1_is_as_documented() {
-    for (golden, part) in [(AROUND, around()), (WHOLE, whole())] {
+fn versions_1_and_2_are_as_documented() {
+    for (golden, part) in [(AROUND, around()), (WHOLE, whole()), (BLANKED, blanked())] {
         assert_eq!(part.encode().expect("encodes").as_slice(), golden);
         assert!(PrivatePart::decode(golden).expect("decodes") == part);
     }
@@ -43,7 +55,7 @@ fn version_1_is_as_documented() {
 
 #[test]
 fn a_cut_or_lengthened_private_part_is_refused() {
-    for golden in [AROUND, WHOLE] {
+    for golden in [AROUND, WHOLE, BLANKED] {
         for end in 0..golden.len() {
             assert!(PrivatePart::decode(&golden[..end]).is_err(), "cut at {end}");
         }
@@ -55,8 +67,18 @@ fn a_cut_or_lengthened_private_part_is_refused() {
 #[test]
 fn another_version_is_refused_by_name() {
     let mut newer = AROUND.to_vec();
+    newer[0] = 3;
+    assert!(matches!(PrivatePart::decode(&newer), Err(Error::PrivatePart(FormatError::UnknownVersion(3)))));
     newer[0] = 2;
-    assert!(matches!(PrivatePart::decode(&newer), Err(Error::PrivatePart(FormatError::UnknownVersion(2)))));
+    assert!(PrivatePart::decode(&newer).is_err(), "version 2 is for private parts with pixels");
+}
+
+fn with_runs(runs: &[(u64, u64)]) -> PrivatePart {
+    let mut part = blanked();
+    if let Rest::Blanked { patches, .. } = &mut part.rest {
+        patches.runs = runs.to_vec();
+    }
+    part
 }
 
 #[test]
@@ -66,7 +88,14 @@ fn lengths_that_do_not_add_up_are_refused() {
         PrivatePart { original_length: u64::MAX, ..around() },
         PrivatePart { deidentified_length: 1001, ..around() },
         PrivatePart { original_length: 9, ..whole() },
+        with_runs(&[]),
+        with_runs(&[(12, 3), (200, 5)]),
+        with_runs(&[(12, 7), (200, 0)]),
+        with_runs(&[(12, 3), (0, 4)]),
+        with_runs(&[(12, 3), (582, 4)]),
+        with_runs(&[(u64::MAX, 3), (200, 4)]),
     ];
+    with_runs(&[(12, 3), (581, 4)]).encode().expect("up to the end");
     for part in wrong {
         assert!(matches!(part.encode(), Err(Error::PrivatePart(FormatError::Mismatch))));
     }
@@ -100,9 +129,9 @@ fn a_private_part_knows_its_image() {
 
 #[test]
 fn nothing_of_it_is_printed() {
-    for part in [around(), whole()] {
+    for part in [around(), whole(), blanked()] {
         let shown = format!("{part:?} {:?}", part.rest);
-        assert!(!shown.contains("head") && !shown.contains("68"), "{shown}");
+        assert!(!shown.contains("head") && !shown.contains("FOUR") && !shown.contains("68"), "{shown}");
         assert!(shown.contains("<redacted>"));
     }
 }
@@ -110,7 +139,7 @@ fn nothing_of_it_is_printed() {
 proptest! {
     #[test]
     fn any_bytes_are_refused_or_are_the_encoding_of_what_they_say(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        for start in [vec![], AROUND[..100].to_vec(), WHOLE[..140].to_vec()] {
+        for start in [vec![], AROUND[..100].to_vec(), WHOLE[..140].to_vec(), BLANKED[..330].to_vec()] {
             let bytes = [start, bytes.clone()].concat();
             if let Ok(part) = PrivatePart::decode(&bytes) {
                 let again = part.encode().expect("encodes");

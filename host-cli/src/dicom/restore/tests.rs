@@ -6,7 +6,7 @@ use eds_core::ids::FileId;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::dicom::{Digests, ImageBinding};
+use crate::dicom::{Digests, ImageBinding, private_part::Patches};
 
 const CLEANED: &[u8] = b"clean head PIXELS";
 const ORIGINAL: &[u8] = b"patient PIXELS tail";
@@ -46,6 +46,29 @@ fn the_original_comes_back() {
     assert_eq!(run(CLEANED, &around()).expect("restores"), ORIGINAL);
     let whole = part(Rest::Whole(Zeroizing::new(ORIGINAL.to_vec())));
     assert_eq!(run(CLEANED, &whole).expect("restores"), ORIGINAL);
+}
+
+#[test]
+fn blanked_pixels_come_back_in_pieces_of_any_size() {
+    let cleaned = b"clean head P....S";
+    let mut part = part(Rest::Blanked {
+        head: Zeroizing::new(b"patient ".to_vec()),
+        pixels: 11..17,
+        tail: Zeroizing::new(b" tail".to_vec()),
+        patches: Patches { runs: vec![(1, 1), (1, 2)], bytes: Zeroizing::new(b"IEL".to_vec()) },
+    });
+    // One byte between the runs was not blanked.
+    let cleaned: Vec<u8> = cleaned.iter().enumerate().map(|(at, b)| if at == 13 { b'X' } else { *b }).collect();
+    part.digests.deidentified = digest(&cleaned);
+    for size in 1..=cleaned.len() {
+        let mut out = Vec::new();
+        let mut restorer = Restorer::new(&part, &mut out).expect("starts");
+        for piece in cleaned.chunks(size) {
+            restorer.write_all(piece).expect("writes");
+        }
+        restorer.finish().expect("is the original");
+        assert_eq!(out, ORIGINAL, "pieces of {size}");
+    }
 }
 
 #[test]
