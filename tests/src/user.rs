@@ -289,4 +289,6 @@ pub mod exit {
     pub const CONFLICT: i32 = 8;
     /// Input that this release cannot process.
     pub const UNSUPPORTED: i32 = 9;
+    /// An image that may show who the patient is.
+    pub const SUSPECT: i32 = 10;
 }

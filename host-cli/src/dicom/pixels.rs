@@ -186,7 +186,7 @@ impl Facts {
             })
         };
         let overlay = |element: &Element<'_>, number| {
-            element.tag.group() >> 8 == 0x60 && element.tag.group() % 2 == 0 && element.tag.element() == number
+            element.tag.group() >> 8 == 0x60 && element.tag.group().is_multiple_of(2) && element.tag.element() == number
         };
         let nonzero = |element: &Element<'_>| element.bytes().is_some_and(|value| value.iter().any(|b| *b != 0));
         let elsewhere = |group| elements.iter().any(|other| other.tag == Tag(group, 0x3000));
@@ -233,9 +233,7 @@ impl Facts {
         } else if self.recognizable != "NO" {
             if PHOTOGRAPHS.contains(&self.sop_class.as_str()) || self.modality == "XC" {
                 suspect(Suspect::Face, format!("it is a photograph ({})", self.described()));
-            } else if VOLUMES.contains(&self.modality.as_str())
-                && suspects.head_parts.iter().any(|part| *part == self.body_part)
-            {
+            } else if VOLUMES.contains(&self.modality.as_str()) && suspects.head_parts.contains(&self.body_part) {
                 let reason = format!("{} of {}, Recognizable Visual Features is not NO", self.modality, self.body_part);
                 suspect(Suspect::Head, reason);
             }
@@ -243,10 +241,10 @@ impl Facts {
         if self.overlay_within {
             suspect(Suspect::Hidden, "an overlay (60xx) says that its bits are within the pixel data".into());
         }
-        if let (Some(length), Some(expected)) = (self.native, self.geometry.and_then(Geometry::bytes)) {
-            if length > expected.saturating_add(expected % 2) {
-                suspect(Suspect::Hidden, format!("{} bytes follow the last frame", length - expected));
-            }
+        if let (Some(length), Some(expected)) = (self.native, self.geometry.and_then(Geometry::bytes))
+            && length > expected.saturating_add(expected % 2)
+        {
+            suspect(Suspect::Hidden, format!("{} bytes follow the last frame", length - expected));
         }
         found
     }

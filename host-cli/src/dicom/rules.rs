@@ -66,10 +66,10 @@ impl Place<'_> {
         if let Some(action) = self.profile.overridden(tag) {
             return (self.wanted(action, tag, vr), format!("profile: {}", action.name()).into());
         }
-        if group < 8 || group >= 0xFFFC || matches!(group >> 8, 0x50 | 0x60) {
+        if !(8..0xFFFC).contains(&group) || matches!(group >> 8, 0x50 | 0x60) {
             return (
                 Step::Remove,
-                if group >= 0x5000 && group < 0x7000 { "curve or overlay" } else { "not of the image" }.into(),
+                if (0x5000..0x7000).contains(&group) { "curve or overlay" } else { "not of the image" }.into(),
             );
         }
         if let Some(row) = table::row(tag) {

@@ -115,8 +115,7 @@ fn what_is_no_toml_is_told_and_nothing_of_it_is_used() {
 
 #[test]
 fn an_exact_override_goes_before_a_pattern() {
-    let text = format!("{DEFAULT}");
-    let text = text.replace("[overrides]", "[overrides]\n\"0018xxxx\" = \"remove\"\nProtocolName = \"keep\"");
+    let text = DEFAULT.replace("[overrides]", "[overrides]\n\"0018xxxx\" = \"remove\"\nProtocolName = \"keep\"");
     let profile = Profile::parse(text.as_bytes()).expect("valid");
     assert_eq!(profile.overridden(Tag(0x0018, 0x1030)), Some(Action::Keep));
     assert_eq!(profile.overridden(Tag(0x0018, 0x1000)), Some(Action::Remove));

@@ -96,7 +96,7 @@ fn dummies_are_valid_and_even() {
         VR::UV,
     ] {
         let value = dummy(vr, &[b' '; 24]).expect("not a sequence");
-        assert!(!value.is_empty() && value.len() % 2 == 0, "{vr:?}");
+        assert!(!value.is_empty() && value.len().is_multiple_of(2), "{vr:?}");
         assert!(fits(vr, &value), "{vr:?}");
     }
     assert_eq!(dummy(VR::FL, &[1; 24]).map(|value| value.len()), Some(24), "as many numbers as before");

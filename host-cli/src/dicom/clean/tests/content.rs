@@ -42,7 +42,7 @@ fn item(scheme: &str, value: &str, value_type: &str, marker: &str) -> Vec<u8> {
         _ => reference(),
     };
     let concept = sequence(EXPLICIT, CONCEPT, &[&code(scheme, value, "Meaning")]);
-    let mut parts = vec![
+    let mut parts = [
         text(tags::RELATIONSHIP_TYPE, VR::CS, "CONTAINS"),
         text(tags::VALUE_TYPE, VR::CS, value_type),
         concept,
