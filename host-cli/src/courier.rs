@@ -68,6 +68,8 @@ pub enum News {
     Waits(Begin, String),
     /// An image will never be delivered; where it was set aside, and why.
     SetAside(Begin, PathBuf, String),
+    /// A recording was damaged on the disk, and set aside there.
+    Damaged(PathBuf),
 }
 
 /// Receives and carries until the line ends, or as many images as asked for have come; what came before is carried too.
@@ -85,15 +87,15 @@ pub fn run(config: &Config, options: Options, tell: &(dyn Fn(News) + Sync)) -> R
     thread::scope(|scope| {
         let spool = &spool;
         let carrying = scope.spawn(move || carry_all(carrier, spool, &woken, tell));
-        // Where nobody carries any more, that is told at the end.
-        let mut complete = || {
-            let _ = wake.send(());
-        };
+        // Where nobody carries any more, nothing more is received.
+        let mut complete = || wake.send(()).map_err(|_| Error::Ended);
         let received = receive(&options, &mut intake, &mut complete, tell);
         drop(wake);
         let left = carrying.join().map_err(|_| Error::Ended)?;
-        received?;
-        left
+        match received {
+            Err(Error::Ended) => left,
+            received => received.map_err(crate::Error::from).and(left),
+        }
     })
 }
 
@@ -101,7 +103,7 @@ pub fn run(config: &Config, options: Options, tell: &(dyn Fn(News) + Sync)) -> R
 fn receive(
     options: &Options,
     intake: &mut Intake<'_>,
-    complete: &mut dyn FnMut(),
+    complete: &mut dyn FnMut() -> Result<(), Error>,
     tell: &(dyn Fn(News) + Sync),
 ) -> Result<(), Error> {
     let mut opened = Opened::new(&options.place)?;
@@ -112,7 +114,7 @@ fn receive(
     loop {
         match opened.line() {
             Ok(line) => {
-                let ended = follow(line, options, intake, &mut images, &mut incomplete, complete, tell)?;
+                let ended = follow(line, &mut opened, options, intake, &mut images, &mut incomplete, complete, tell)?;
                 if options.images.is_some_and(|wanted| images >= wanted) {
                     return Ok(());
                 }
@@ -133,13 +135,15 @@ fn receive(
 }
 
 /// One line from its beginning until it breaks; says how it ended.
+#[expect(clippy::too_many_arguments, reason = "the state of one receiver, which has one caller")]
 fn follow(
     mut line: Line,
+    opened: &mut Opened<'_>,
     options: &Options,
     intake: &mut Intake<'_>,
     images: &mut u64,
     incomplete: &mut usize,
-    complete: &mut dyn FnMut(),
+    complete: &mut dyn FnMut() -> Result<(), Error>,
     tell: &(dyn Fn(News) + Sync),
 ) -> Result<String, Error> {
     let mut buffer = vec![0; BUFFER];
@@ -157,6 +161,14 @@ fn follow(
             Ok(0) => return Ok("the other end closed it".into()),
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // A device that lost its power closes nothing: it connects anew, or a byte that means nothing comes back refused.
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                if opened.is_wanted_anew() {
+                    return Ok("the device connected anew".into());
+                }
+                answer = Some(vec![0]);
+                continue;
+            }
             Err(error) => return Ok(error.to_string()),
         };
         let (told, reply) = intake.take(buffer.get(..length).unwrap_or_default())?;
@@ -164,7 +176,7 @@ fn follow(
             match &told {
                 Told::Received(_) => {
                     *images += 1;
-                    complete();
+                    complete()?;
                 }
                 Told::Incomplete(..) | Told::Aborted(..) => *incomplete += 1,
                 _ => {}
@@ -191,7 +203,12 @@ fn carry_all(
         };
         let mut waiting: Option<Kind> = None;
         let mut left = 0;
-        for recording in spool.complete()? {
+        let (recordings, damaged) = spool.complete()?;
+        for path in damaged {
+            kept_aside.get_or_insert(Kind::Damaged);
+            tell(News::Damaged(path));
+        }
+        for recording in recordings {
             match carrier.carry(&recording) {
                 Ok(carried) => {
                     spool.remove(&recording)?;

@@ -70,6 +70,11 @@ impl Device {
         Ok(Self { id: DeviceId::random(rng), key, counter: Cell::new(0) })
     }
 
+    /// Its private key, as it is provisioned.
+    pub fn private_key(&self) -> [u8; 32] {
+        self.key.to_bytes().into()
+    }
+
     /// Writes its public key as officers get it.
     ///
     /// # Errors

@@ -28,5 +28,6 @@ pub mod sample;
 pub mod shares;
 pub mod trouble;
 pub mod user;
+pub mod ward;
 
 pub use trouble::{Outcome, Trouble};

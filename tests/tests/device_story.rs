@@ -3,94 +3,19 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
-use eds_core::{directory::Directory, link::Bundle, sharing::combine};
+use eds_core::{link::Bundle, sharing::combine};
 use eds_tests::{
-    Outcome,
-    cluster::Cluster,
-    dicom, files,
+    Outcome, files,
     imaging::{Device, Made, send},
     kills, ports,
     process::Process,
-    user::{Run, User, exit},
+    user::exit,
+    ward::{carries, frame, ward},
 };
-
-/// A cluster of three with a device, its courier, and the physician who owns its images.
-struct Ward {
-    cluster: Cluster,
-    directory: Directory,
-    device: Device,
-    courier: User,
-    physician: User,
-}
-
-fn ward() -> Outcome<Ward> {
-    let mut cluster = Cluster::of_three()?;
-    let (courier, physician) = (cluster.user("cart 3")?, cluster.user("physician")?);
-    cluster.configure(
-        "\n[policy]\ncouriers = [{ issuer = \"/CN=EDS test CA/O=EDS test hospital\", \
-         subject = \"/CN=cart 3/O=EDS test hospital\" }]\n",
-    )?;
-    let device = Device::new()?;
-    device.enroll(&mut cluster, &physician.home().join("me.crt"), &[])?;
-    let mut fingerprint = [0; 32];
-    for (byte, digits) in fingerprint.iter_mut().zip(cluster.fingerprint().as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits)?, 16)?;
-    }
-    let directory = Directory::verify(&fs::read(cluster.directory())?, &fingerprint)?;
-    // Both look at one storage; the physician has a catalog of their own.
-    fs::create_dir_all(courier.objects())?;
-    symlink(courier.objects(), physician.objects())?;
-    Ok(Ward { cluster, directory, device, courier, physician })
-}
-
-/// The frame of a real image: its pixels, as the sensor gives them.
-fn frame() -> Outcome<Vec<u8>> {
-    let image = fs::read(dicom::ct_small()?)?;
-    // 128 rows of 128 pixels of two bytes, at the end of the file but for the padding after them.
-    let element = image.windows(8).rposition(|window| window == [0xe0, 0x7f, 0x10, 0x00, b'O', b'W', 0, 0]);
-    let start = element.expect("pixel data") + 12;
-    Ok(image[start..start + 128 * 128 * 2].to_vec())
-}
-
-impl Ward {
-    fn takes(&self, image: &[u8]) -> Outcome<Made> {
-        self.device.takes(&self.directory, 2, image)
-    }
-
-    /// A recording of the link, as a memory card brings it.
-    fn card(&self, name: &str, made: &Made) -> Outcome<PathBuf> {
-        self.card_of(name, &made.recording()?)
-    }
-
-    fn card_of(&self, name: &str, bytes: &[u8]) -> Outcome<PathBuf> {
-        let path = self.cluster.folder().join(name);
-        fs::write(&path, bytes)?;
-        Ok(path)
-    }
-
-    fn carries(&self, card: &Path) -> Outcome<Run> {
-        carries(&self.courier, card, &[])
-    }
-
-    fn retrieves(&self, made: &Made) -> Outcome<Run> {
-        self.physician.eds(["retrieve", &made.begin.file.to_string(), "-o", "image", "--force"])
-    }
-
-    fn object(&self, made: &Made) -> PathBuf {
-        let id = made.begin.file.to_string();
-        self.courier.objects().join(&id[..2]).join(&id[2..4]).join(&id)
-    }
-}
-
-fn carries(courier: &User, card: &Path, more: &[&str]) -> Outcome<Run> {
-    let card = card.display().to_string();
-    courier.eds([&["courier", "--file", &card][..], more].concat())
-}
 
 #[test]
 fn a_device_acquires_a_courier_delivers_and_a_physician_retrieves() -> Outcome {
@@ -371,5 +296,32 @@ fn what_was_acknowledged_is_delivered_whenever_the_courier_is_killed() -> Outcom
         assert_eq!(files::names(&ward.courier.state().join("courier"))?, ["aside", "last", "lock"], "round {round}");
         assert_eq!(ward.courier.eds(["queue", "list"])?.success()?.text(), "", "round {round}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_device_that_lost_its_power_without_a_word_is_heard_when_it_connects_anew() -> Outcome {
+    let ward = ward()?;
+    let image = frame()?;
+    let address = format!("127.0.0.1:{}", ports::free()?);
+    let log = ward.courier.home().join("courier.log");
+    let words = ["courier", "--tcp-listen", &address, "--images", "1"];
+    let mut courier = Process::start("courier", &mut ward.courier.command(words), &log)?;
+    courier.wait_for("listening on ", Duration::from_secs(30))?;
+    // This end stays open for the system, as that of a machine without power does.
+    let mut silent = std::net::TcpStream::connect(&address)?;
+    let lost = ward.takes(&image)?;
+    std::io::Write::write_all(&mut silent, &lost.packets()?.iter().take(5).flatten().copied().collect::<Vec<_>>())?;
+    let made = ward.takes(&image)?;
+    send(&address, &made.packets()?, 8, &[], |_| Ok(()))?;
+    courier.wait_for(&made.begin.file.to_string(), Duration::from_secs(60))?;
+    drop(silent);
+    assert!(courier.ended_within(Duration::from_secs(60))?.success(), "{}", fs::read_to_string(&log)?);
+    let told = fs::read_to_string(&log)?;
+    assert!(
+        told.contains(&format!("INCOMPLETE file {}", lost.begin.file)) && told.contains("connected anew"),
+        "{told}"
+    );
+    ward.retrieves(&made)?.success()?;
     Ok(())
 }

@@ -69,6 +69,9 @@ fn told(news: &News) {
             said(courier::print(carried));
         }
         News::Waits(begin, why) => eprintln!("waits      file {} of device {}\n{why}", begin.file, begin.device),
+        News::Damaged(place) => {
+            eprintln!("DAMAGED    a recording on this workstation's disk, set aside as {}", place.display());
+        }
         News::SetAside(begin, place, why) => eprintln!(
             "REFUSED    file {} of device {}, set aside as {}\n{why}",
             begin.file,

@@ -49,6 +49,8 @@ pub(super) struct Line {
 pub(super) struct Opened<'a> {
     place: &'a Place,
     listener: Option<TcpListener>,
+    /// Who connected while another line was open.
+    next: Option<TcpStream>,
 }
 
 impl<'a> Opened<'a> {
@@ -59,7 +61,7 @@ impl<'a> Opened<'a> {
         };
         let listener =
             listener.transpose().map_err(|source| super::Error::Line { place: place.to_string(), source })?;
-        Ok(Self { place, listener })
+        Ok(Self { place, listener, next: None })
     }
 
     /// Where somebody can connect.
@@ -72,8 +74,24 @@ impl<'a> Opened<'a> {
         !matches!(self.place, Place::File(_))
     }
 
+    /// Whether somebody connected beside the line that is open.
+    pub(super) fn is_wanted_anew(&mut self) -> bool {
+        let Some(listener) = &self.listener else { return false };
+        let look = || {
+            listener.set_nonblocking(true)?;
+            let next = listener.accept();
+            listener.set_nonblocking(false)?;
+            next.and_then(|(stream, _)| stream.set_nonblocking(false).map(|()| stream))
+        };
+        self.next = look().ok();
+        self.next.is_some()
+    }
+
     /// Waits for the next line.
     pub(super) fn line(&mut self) -> io::Result<Line> {
+        if let Some(next) = self.next.take() {
+            return tcp(next);
+        }
         match (self.place, &self.listener) {
             (Place::Serial(path, speed), _) => serial(path, *speed),
             (Place::Connect(address), _) => tcp(TcpStream::connect(address.as_str())?),
@@ -94,6 +112,7 @@ impl<'a> Opened<'a> {
 
 fn tcp(stream: TcpStream) -> io::Result<Line> {
     stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(SILENCE))?;
     let output = stream.try_clone()?;
     Ok(Line { input: Box::new(stream), output: Some(Box::new(output)) })
 }
@@ -109,5 +128,7 @@ fn serial(path: &Path, speed: u32) -> io::Result<Line> {
     Ok(Line { input: Box::new(port), output: Some(Box::new(output)) })
 }
 
+/// After how long without a byte a connection is looked at.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long until a line that broke is tried again.
 const PAUSE: Duration = Duration::from_secs(1);

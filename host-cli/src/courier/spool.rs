@@ -96,10 +96,16 @@ impl Spool {
         Ok(Recording { path: path.to_owned(), file, pending: Vec::new() })
     }
 
-    /// The recordings of whole transfers, oldest first. What is not readable as one is left alone.
-    pub(super) fn complete(&self) -> Result<Vec<Whole>, Error> {
-        let whole = |path: PathBuf| begin_of(&path).map(|begin| Whole { path, begin });
-        Ok(self.files(WHOLE)?.into_iter().filter_map(whole).collect())
+    /// The recordings of whole transfers, oldest first; and those whose beginning cannot be read any more, which are set aside.
+    pub(super) fn complete(&self) -> Result<(Vec<Whole>, Vec<PathBuf>), Error> {
+        let (mut whole, mut damaged) = (Vec::new(), Vec::new());
+        for path in self.files(WHOLE)? {
+            match begin_of(&path) {
+                Some(begin) => whole.push(Whole { path, begin }),
+                None => damaged.push(self.move_aside(&path)?),
+            }
+        }
+        Ok((whole, damaged))
     }
 
     /// Removes a recording that was delivered.
@@ -114,13 +120,17 @@ impl Spool {
 
     /// Keeps a recording that can never be delivered, and says where.
     pub(super) fn set_aside(&self, recording: &Whole) -> Result<PathBuf, Error> {
-        let to = self.aside().join(recording.path.file_name().unwrap_or_default());
+        self.move_aside(&recording.path)
+    }
+
+    fn move_aside(&self, path: &Path) -> Result<PathBuf, Error> {
+        let to = self.aside().join(path.file_name().unwrap_or_default());
         let moved = || {
-            fs::rename(&recording.path, &to)?;
+            fs::rename(path, &to)?;
             output::sync_directory(&File::open(self.aside())?)?;
             self.sync_entries()
         };
-        moved().map_err(failed(&recording.path))?;
+        moved().map_err(failed(path))?;
         Ok(to)
     }
 

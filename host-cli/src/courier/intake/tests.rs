@@ -52,7 +52,9 @@ fn said(answer: Option<Vec<u8>>) -> Option<(Kind, u32)> {
 }
 
 fn whole(spool: &Spool) -> Vec<Whole> {
-    spool.complete().expect("listed")
+    let (whole, damaged) = spool.complete().expect("listed");
+    assert_eq!(damaged, Vec::<PathBuf>::new());
+    whole
 }
 
 #[test]
@@ -176,4 +178,19 @@ fn two_couriers_do_not_work_in_one_place() {
     let state = tempfile::tempdir().expect("a directory");
     let _first = Spool::open(state.path()).expect("opens");
     assert!(matches!(Spool::open(state.path()), Err(Error::InUse { .. })));
+}
+
+#[test]
+fn a_whole_recording_that_was_damaged_on_the_disk_is_set_aside_and_hinders_no_other() {
+    let state = tempfile::tempdir().expect("a directory");
+    let spool = Spool::open(state.path()).expect("opens");
+    let mut intake = Intake::begin(&spool).expect("begins");
+    intake.take(&packets(&begin(3, 8), 77, 5).concat()).expect("takes");
+    intake.take(&packets(&begin(5, 8), 78, 5).concat()).expect("takes");
+    let first = whole(&spool).remove(0).path;
+    fs::write(&first, b"nothing").expect("written");
+    let (left, damaged) = spool.complete().expect("listed");
+    assert_eq!(left.iter().map(|whole| whole.begin).collect::<Vec<_>>(), [begin(5, 8)]);
+    assert_eq!(damaged, [spool.aside().join(first.file_name().expect("a name"))]);
+    assert_eq!(fs::read(&damaged[0]).expect("kept"), b"nothing");
 }
