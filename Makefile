@@ -1,5 +1,5 @@
 # The commands of README. Each is one thin line: the work is in scripts/, firmware/ and tests/.
-.PHONY: demo test lint bench soak fuzz hsm-matrix firmware setup openapi deb deb-test
+.PHONY: demo test lint bench soak fuzz hsm-matrix firmware firmware-test bench-firmware setup openapi deb deb-test
 
 demo: ## a test CA, three key servers and a real image: the whole story in seconds
 	@scripts/setup demo
@@ -46,3 +46,12 @@ firmware: ## the part for imaging devices, for bare metal, and its flash size
 	@scripts/setup firmware
 	@firmware/build
 	@firmware/size
+
+firmware-test: ## a device in QEMU: an image from its sensor to two of three nodes, and its power lost in the middle
+	@scripts/setup firmware
+	@scripts/cargo test --locked -p eds-firmware
+	@scripts/cargo test --locked -p eds-tests --test firmware
+
+bench-firmware: ## instructions, flash and RAM of a device, on an emulated Cortex-M4
+	@scripts/setup firmware
+	@scripts/cargo run --quiet --locked --release -p eds-tests --bin bench -- firmware

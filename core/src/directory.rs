@@ -18,6 +18,10 @@ use crate::{
     manifest::Point,
 };
 
+mod signed;
+
+pub use signed::{NodeEntry, SignedDirectory};
+
 /// The first bytes of a directory file.
 pub const MAGIC: [u8; 8] = *b"\x89EDD\r\n\x1a\n";
 /// The format version this release writes.
@@ -89,8 +93,8 @@ impl Directory {
         let (version, rest) = rest.split_first_mut().ok_or(Error::BufferTooSmall)?;
         *version = VERSION;
         let end = MAGIC.len() + 1 + postcard::to_slice(self, rest).map_err(|_| Error::BufferTooSmall)?.len();
-        let signature: p256::ecdsa::Signature = key.sign(&signed_digest(out.get(..end).ok_or(Error::BufferTooSmall)?));
-        out.get_mut(end..end + 64).ok_or(Error::BufferTooSmall)?.copy_from_slice(&signature.to_bytes());
+        let signature = signature(key, out.get(..end).ok_or(Error::BufferTooSmall)?);
+        out.get_mut(end..end + 64).ok_or(Error::BufferTooSmall)?.copy_from_slice(&signature);
         out.get(..end + 64).ok_or(Error::BufferTooSmall)
     }
 
@@ -103,30 +107,18 @@ impl Directory {
     pub fn verify(file: &[u8], pinned: &[u8; 32]) -> Result<Self, Error> {
         let (signed, signature) = file.split_last_chunk::<64>().ok_or(Error::Truncated)?;
         let directory = Self::parse(signed)?;
-        if key_fingerprint(&directory.cluster_key) != *pinned {
-            return Err(Error::Mismatch);
-        }
-        let key = VerifyingKey::from_sec1_bytes(&directory.cluster_key.0).map_err(|_| Error::Malformed)?;
-        let signature = p256::ecdsa::Signature::from_slice(signature).map_err(|_| Error::Rejected)?;
-        key.verify(&signed_digest(signed), &signature).map_err(|_| Error::Rejected)?;
+        check_signature(signed, signature, &directory.cluster_key, pinned)?;
         directory.check()?;
         Ok(directory)
     }
 
     fn parse(signed: &[u8]) -> Result<Self, Error> {
-        let rest = signed.strip_prefix(&MAGIC).ok_or(Error::BadMagic)?;
-        let (&version, rest) = rest.split_first().ok_or(Error::Truncated)?;
-        if version != VERSION {
-            return Err(Error::UnknownVersion(version));
-        }
-        let (directory, rest) = postcard::take_from_bytes::<Self>(rest).map_err(|_| Error::Malformed)?;
+        let (directory, rest) = postcard::take_from_bytes::<Self>(strip_head(signed)?).map_err(|_| Error::Malformed)?;
         if rest.is_empty() { Ok(directory) } else { Err(Error::TrailingBytes) }
     }
 
     fn check(&self) -> Result<(), Error> {
-        if self.floor == 0 || usize::from(self.floor) > MAX_THRESHOLD {
-            return Err(Error::OutOfRange);
-        }
+        check_floor(self.floor)?;
         for (position, node) in self.nodes.iter().enumerate() {
             let later = self.nodes.iter().skip(position + 1);
             if later.clone().any(|other| other.number <= node.number || other.id == node.id) {
@@ -150,6 +142,32 @@ pub fn compressed(key: &VerifyingKey) -> Point {
     Point(bytes)
 }
 
+/// What follows magic and version.
+fn strip_head(signed: &[u8]) -> Result<&[u8], Error> {
+    let rest = signed.strip_prefix(&MAGIC).ok_or(Error::BadMagic)?;
+    let (&version, rest) = rest.split_first().ok_or(Error::Truncated)?;
+    if version == VERSION { Ok(rest) } else { Err(Error::UnknownVersion(version)) }
+}
+
+/// The pinned key is the directory's, and signed it.
+fn check_signature(signed: &[u8], signature: &[u8; 64], key: &Point, pinned: &[u8; 32]) -> Result<(), Error> {
+    if key_fingerprint(key) != *pinned {
+        return Err(Error::Mismatch);
+    }
+    let key = VerifyingKey::from_sec1_bytes(&key.0).map_err(|_| Error::Malformed)?;
+    let signature = p256::ecdsa::Signature::from_slice(signature).map_err(|_| Error::Rejected)?;
+    key.verify(&signed_digest(signed), &signature).map_err(|_| Error::Rejected)
+}
+
+fn check_floor(floor: u8) -> Result<(), Error> {
+    if floor == 0 || usize::from(floor) > MAX_THRESHOLD { Err(Error::OutOfRange) } else { Ok(()) }
+}
+
+fn signature(key: &SigningKey, signed: &[u8]) -> [u8; 64] {
+    let signature: p256::ecdsa::Signature = key.sign(&signed_digest(signed));
+    signature.to_bytes().into()
+}
+
 fn signed_digest(signed: &[u8]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"eds/v1/directory");
@@ -161,11 +179,11 @@ fn signed_digest(signed: &[u8]) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    fn key() -> SigningKey {
+    pub(super) fn key() -> SigningKey {
         SigningKey::from_slice(&[7; 32]).expect("in the field")
     }
 
-    fn sample() -> Directory {
+    pub(super) fn sample() -> Directory {
         let node = |number: u16| Node {
             number: ShareIndex::new(number).expect("not zero"),
             id: NodeId::from_bytes([number as u8; 16]),

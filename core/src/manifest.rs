@@ -103,7 +103,7 @@ pub struct Manifest {
     pub origin: Option<Origin>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Body {
     scheme: u8,
     key: KeyId,
@@ -113,6 +113,20 @@ struct Body {
     needed: u8,
     shares: Vec<(ShareIndex, [u8; 32]), MAX_NODES>,
     commitments: Vec<Point, MAX_THRESHOLD>,
+    origin: Option<(DeviceId, u64)>,
+}
+
+/// The same, to be written: a device has no memory for a second copy of the lists.
+#[derive(Serialize)]
+struct BodyRef<'a> {
+    scheme: u8,
+    key: KeyId,
+    cluster: ClusterId,
+    directory_version: u64,
+    epoch: Epoch,
+    needed: u8,
+    shares: &'a Vec<(ShareIndex, [u8; 32]), MAX_NODES>,
+    commitments: &'a Vec<Point, MAX_THRESHOLD>,
     origin: Option<(DeviceId, u64)>,
 }
 
@@ -182,10 +196,10 @@ impl Manifest {
 
     /// SHA-256 of everything but the signature bytes: what nodes compare, catalogs record and devices sign.
     pub fn digest(&self) -> [u8; 32] {
-        let mut buffer = [0u8; MAX_BYTES];
-        // A manifest within its bounds always fits: 1 + fixed fields + 32 × 35 + 16 × 33 < 2048.
-        let bytes = self.encode_signed_part(&mut buffer).unwrap_or(&[]);
-        Sha256::digest(bytes).into()
+        let mut hash = Sha256::new();
+        hash.update([VERSION]);
+        // A flavor that hashes refuses nothing.
+        postcard::serialize_with_flavor(&self.body(), Hashing(hash)).unwrap_or_default()
     }
 
     /// The key anchor: SHA-256("eds/v1/anchor" ‖ GUID ‖ cluster id ‖ scheme ‖ C₀). It stays true when shares are
@@ -231,21 +245,24 @@ impl Manifest {
     }
 
     fn encode_signed_part<'a>(&self, out: &'a mut [u8]) -> Result<&'a [u8], Error> {
-        let body = Body {
+        let (version, rest) = out.split_first_mut().ok_or(Error::BufferTooSmall)?;
+        *version = VERSION;
+        let used = postcard::to_slice(&self.body(), rest).map_err(|_| Error::BufferTooSmall)?.len();
+        out.get(..=used).ok_or(Error::BufferTooSmall)
+    }
+
+    fn body(&self) -> BodyRef<'_> {
+        BodyRef {
             scheme: SCHEME_PEDERSEN_P256,
             key: self.key,
             cluster: self.cluster,
             directory_version: self.directory_version,
             epoch: self.epoch,
             needed: self.threshold.needed(),
-            shares: self.shares.clone(),
-            commitments: self.commitments.clone(),
+            shares: &self.shares,
+            commitments: &self.commitments,
             origin: self.origin.as_ref().map(|origin| (origin.device, origin.counter)),
-        };
-        let (version, rest) = out.split_first_mut().ok_or(Error::BufferTooSmall)?;
-        *version = VERSION;
-        let used = postcard::to_slice(&body, rest).map_err(|_| Error::BufferTooSmall)?.len();
-        out.get(..=used).ok_or(Error::BufferTooSmall)
+        }
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -258,6 +275,27 @@ impl Manifest {
             return Err(Error::Duplicate);
         }
         Ok(())
+    }
+}
+
+/// Hashes what is serialized.
+struct Hashing(Sha256);
+
+impl postcard::ser_flavors::Flavor for Hashing {
+    type Output = [u8; 32];
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.update([byte]);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.update(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<[u8; 32]> {
+        Ok(self.0.finalize().into())
     }
 }
 

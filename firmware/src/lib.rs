@@ -1,19 +1,49 @@
 //! Encrypting at source: the path of an image on the device that makes it.
 //!
-//! [`Scan::begin`] draws the file secret, splits it, signs the manifest, seals each share to its node and hands all of that
-//! to the courier; secret and shares are wiped before the first byte of the image is taken. From then on the device holds
-//! the state of the cipher for this one file and nothing else, and after [`Scan::finish`] nothing at all: it cannot open
-//! what it made. Frame bytes go through as they come, in pieces of any size, without a frame or chunk buffer.
+//! [`Imager::acquire`] is one image from sensor to link: a key of its own is drawn, split, each share sealed to one key server,
+//! the manifest signed with the device's key; then frame bytes are encrypted as the sensor gives them and leave at once. No
+//! frame or chunk buffer, no allocator, no key server that must be reachable. When it returns, every secret of the image
+//! is wiped: the device cannot open what it made, and there is nothing to steal from it. A frame that failed has no end
+//! and is never taken for a whole one.
 //!
-//! `no_std`, no allocator. What is not here yet: frame sources on `embedded-hal`, DICOM headers, resuming after a loss of
-//! power, a counter kept in flash.
+//! What differs between boards is behind traits, each with a conformance suite or two implementations here:
+//!
+//! | a board brings | trait |
+//! |---|---|
+//! | sensor bus, chip select, data ready, delay | `embedded-hal`, used by [`SpiSensor`]; or a [`FrameSource`] of its own |
+//! | link to the workstation | `embedded-io`, used by [`Uplink`]; or an [`Output`] of its own |
+//! | AES-256, if it has an engine | [`AesEngine`]; else [`SoftAes`] |
+//! | a noise source | [`EntropySource`], tested by [`Random`] before and while it is used |
+//! | a number that only rises | [`Counter`] |
 
 #![no_std]
 #![forbid(unsafe_code)]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "simulator"))]
 extern crate std;
 
+pub mod conformance;
+mod counter;
+mod drbg;
+mod engine;
+mod entropy;
+mod imager;
+mod provision;
+mod random;
 mod scan;
+mod sensor;
+#[cfg(any(test, feature = "simulator"))]
+pub mod simulator;
+mod uplink;
+mod wipe;
 
-pub use scan::{Delivery, Device, Plan, Scan, ScanError};
+pub use counter::Counter;
+pub use engine::{AesEngine, EngineGcm, SoftAes};
+pub use entropy::{EntropyFault, EntropySource, Health};
+pub use imager::{AcquireError, Imager, StartError};
+pub use provision::{PROVISION_MAGIC, PROVISION_VERSION, Provision};
+pub use random::{FrameRandom, Random};
+pub use scan::{Announced, Device, Output, Plan, Scan, ScanError};
+pub use sensor::{FrameSource, Geometry, SensorFault, SpiSensor};
+pub use uplink::{LinkFault, OneWay, Patience, Uplink};
+pub use wipe::scrub_stack;

@@ -4,15 +4,16 @@ use core::fmt;
 
 use eds_core::{
     Error,
+    cipher::{EngineFault, StreamingCipher},
     container::{ContainerWriter, Header, Written},
-    directory::{Directory, Node},
-    ids::{ClusterId, DeviceId, Epoch, FileId, KeyId, MAX_NODES, NodeId, ShareIndex, Threshold},
+    directory::{NodeEntry, SignedDirectory},
+    ids::{ClusterId, DeviceId, Epoch, FileId, KeyId, MAX_NODES, ShareIndex, Threshold},
+    link::{AbortReason, BundleWriter},
     manifest::{self, Manifest},
     registrant::{Registrant, registration_aad},
     sealing::{ENTRY_BYTES, Info, OVERHEAD, PublicKey, encode_share_list, seal, share_list_len},
     sharing::{FileSecret, ShareRecord, SplitParams, split},
 };
-use embedded_io::Write;
 use heapless::Vec;
 use p256::ecdsa::SigningKey;
 use rand_core::CryptoRng;
@@ -23,42 +24,77 @@ use zeroize::Zeroizing;
 pub struct Device<'a> {
     /// Its id.
     pub id: DeviceId,
-    /// The key that it was enrolled with.
+    /// The key that it was enrolled with. It signs; it opens nothing.
     pub key: &'a SigningKey,
-    /// Higher than in any scan before. The device keeps it where a loss of power does not turn it back.
-    pub counter: u64,
 }
 
 /// For whom a scan is encrypted.
 #[derive(Clone, Copy)]
 pub struct Plan<'a> {
     /// The cluster directory, verified with the pinned cluster key.
-    pub directory: &'a Directory,
+    pub directory: SignedDirectory<'a>,
     /// m: how many nodes are needed to open the scan; not below the directory's floor.
     pub needed: u8,
 }
 
-/// What the courier carries to the key servers. It is all public or sealed.
-#[derive(Clone, Copy, Debug)]
-pub enum Delivery<'a> {
-    /// The signed manifest, for every node.
-    Manifest(&'a [u8]),
-    /// The sealed share of one node.
-    Shares {
-        /// The node.
-        node: NodeId,
-        /// The sealed message.
-        sealed: &'a [u8],
-    },
+/// What a scan is called on its way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Announced {
+    /// The device.
+    pub device: DeviceId,
+    /// Its counter.
+    pub counter: u64,
+    /// The key of the scan.
+    pub key: KeyId,
+    /// The container.
+    pub file: FileId,
+    /// Random, not zero: names the transfer on a link.
+    pub stream: u32,
+}
+
+/// Where a scan goes: first what the courier carries to the key servers, then the container. All of it is public or sealed.
+///
+/// Implementers: whoever reads what came out must be able to tell a scan whose `end` never came from a whole one. Callers:
+/// `begin`, `bundle` as often as there are pieces, `container` likewise, `end`; or `abort` at any time.
+pub trait Output {
+    /// Why bytes were refused.
+    type Error: fmt::Debug;
+
+    /// A scan starts.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being written.
+    fn begin(&mut self, scan: &Announced) -> Result<(), Self::Error>;
+
+    /// The next bytes of the bundle.
+    ///
+    /// # Errors
+    /// As `begin`; then the scan is lost.
+    fn bundle(&mut self, bytes: &[u8]) -> Result<(), Self::Error>;
+
+    /// The next bytes of the container.
+    ///
+    /// # Errors
+    /// As `begin`; then the scan is lost.
+    fn container(&mut self, bytes: &[u8]) -> Result<(), Self::Error>;
+
+    /// The scan is whole. Returns when it is delivered as surely as this output can tell.
+    ///
+    /// # Errors
+    /// As `begin`; then the scan may have arrived or not.
+    fn end(&mut self) -> Result<(), Self::Error>;
+
+    /// The scan will never be whole. Best effort.
+    fn abort(&mut self, reason: AbortReason);
 }
 
 /// Why a scan was not encrypted.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ScanError<E> {
-    /// The plan cannot be carried out, or the scan is longer than the format allows.
+    /// The plan cannot be carried out, the engine failed, or the scan is longer than the format allows.
     Core(Error),
-    /// The storage or the courier refused bytes.
+    /// The output refused bytes.
     Output(E),
 }
 
@@ -80,115 +116,135 @@ impl<E: fmt::Debug> fmt::Display for ScanError<E> {
 impl<E: fmt::Debug> core::error::Error for ScanError<E> {}
 
 /// A scan being encrypted. Dropped unfinished, what it wrote is a truncated file to every reader.
-pub struct Scan<W> {
-    writer: ContainerWriter,
-    out: W,
+pub struct Scan<C> {
+    writer: ContainerWriter<C>,
 }
 
-impl<W: Write> Scan<W> {
-    /// Makes the key of this scan, gives its sealed shares to the courier, and writes the start of the container.
+impl<C: StreamingCipher> Scan<C> {
+    /// Makes the key of this scan, writes manifest and sealed shares, and the start of the container. `counter` is higher than
+    /// in any scan of this device before; `engine` makes a cipher of the message key.
     ///
     /// # Errors
     /// [`ScanError::Core`] with [`Error::OutOfRange`] when m is below the directory's floor or above the number of active
     /// nodes, [`Error::Malformed`] when a node's transport key is not a key; [`ScanError::Output`].
-    pub fn begin<R: CryptoRng + ?Sized>(
+    pub fn begin<R: CryptoRng + ?Sized, O: Output>(
         plan: &Plan<'_>,
         device: &Device<'_>,
+        counter: u64,
         rng: &mut R,
-        courier: &mut impl FnMut(Delivery<'_>) -> Result<(), W::Error>,
-        mut out: W,
-    ) -> Result<Self, ScanError<W::Error>> {
+        engine: impl FnOnce(&[u8; 32]) -> Result<C, EngineFault>,
+        out: &mut O,
+    ) -> Result<Self, ScanError<O::Error>> {
         let key = KeyId::random(rng);
-        let secret = FileSecret::random(rng);
-        let anchor = share(&secret, key, plan, device, rng, courier)?;
+        let file = FileId::random(rng);
+        // Zero is no stream; that it comes up twice as often as other numbers harms nobody.
+        let stream = rng.next_u32().max(1);
+        out.begin(&Announced { device: device.id, counter, key, file, stream }).map_err(ScanError::Output)?;
 
-        let header = Header { file: FileId::random(rng), key, epoch: Epoch::new(0), anchor };
+        let secret = FileSecret::random(rng);
+        let anchor = share(&secret, key, plan, device, counter, rng, out)?;
+        let header = Header { file, key, epoch: Epoch::new(0), anchor };
         let input_key = secret.input_key("image", key);
         drop(secret);
-        let mut sink = |bytes: &[u8]| out.write_all(bytes).map_err(ScanError::Output);
-        let writer = ContainerWriter::begin(&header, &input_key, rng, &mut sink)?;
-        Ok(Self { writer, out })
+        let mut sink = |bytes: &[u8]| out.container(bytes).map_err(ScanError::Output);
+        let writer = ContainerWriter::begin_with(engine, &header, &input_key, rng, &mut sink)?;
+        Ok(Self { writer })
     }
 
-    /// Encrypts the next bytes of the image.
+    /// Encrypts the next bytes of the image where they are.
     ///
     /// # Errors
-    /// [`ScanError::Output`]; then the scan is lost and begins again with a key of its own.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), ScanError<W::Error>> {
-        let out = &mut self.out;
-        self.writer.write(bytes, &mut |bytes: &[u8]| out.write_all(bytes).map_err(ScanError::Output))
+    /// [`ScanError::Output`], [`ScanError::Core`] with [`Error::Engine`]; then the scan is lost and begins again with a key
+    /// of its own.
+    pub fn write_in_place<O: Output>(&mut self, bytes: &mut [u8], out: &mut O) -> Result<(), ScanError<O::Error>> {
+        self.writer.write_in_place(bytes, &mut |bytes: &[u8]| out.container(bytes).map_err(ScanError::Output))
     }
 
-    /// Ends the image and flushes. Only now is the file whole.
+    /// Encrypts the next bytes of the image, through a small buffer on the stack.
     ///
     /// # Errors
-    /// [`ScanError::Output`].
-    pub fn finish(mut self) -> Result<(Written, W), ScanError<W::Error>> {
-        let out = &mut self.out;
-        let written = self.writer.finish(&mut |bytes: &[u8]| out.write_all(bytes).map_err(ScanError::Output))?;
-        self.out.flush().map_err(ScanError::Output)?;
-        Ok((written, self.out))
+    /// As [`Scan::write_in_place`].
+    pub fn write<O: Output>(&mut self, bytes: &[u8], out: &mut O) -> Result<(), ScanError<O::Error>> {
+        self.writer.write(bytes, &mut |bytes: &[u8]| out.container(bytes).map_err(ScanError::Output))
+    }
+
+    /// Ends the image. Only now is the container whole; [`Output::end`] is for the caller, when the key is forgotten.
+    ///
+    /// # Errors
+    /// As [`Scan::write_in_place`].
+    pub fn finish<O: Output>(self, out: &mut O) -> Result<Written, ScanError<O::Error>> {
+        self.writer.finish(&mut |bytes: &[u8]| out.container(bytes).map_err(ScanError::Output))
     }
 }
 
 /// Splits and seals; returns the key anchor. Shares live in this call only.
-fn share<R: CryptoRng + ?Sized, E>(
+#[inline(never)]
+fn share<R: CryptoRng + ?Sized, O: Output>(
     secret: &FileSecret,
     key: KeyId,
     plan: &Plan<'_>,
     device: &Device<'_>,
+    counter: u64,
     rng: &mut R,
-    courier: &mut impl FnMut(Delivery<'_>) -> Result<(), E>,
-) -> Result<[u8; 32], ScanError<E>> {
-    let directory = plan.directory;
+    out: &mut O,
+) -> Result<[u8; 32], ScanError<O::Error>> {
+    let directory = &plan.directory;
     let nodes: Vec<ShareIndex, MAX_NODES> = directory.active().map(|node| node.number).collect();
-    if plan.needed < directory.floor {
+    if plan.needed < directory.floor() {
         return Err(Error::OutOfRange.into());
     }
+    let count = u8::try_from(nodes.len()).map_err(|_| Error::OutOfRange)?;
     let params = SplitParams {
         key,
-        cluster: directory.cluster,
-        directory_version: directory.version,
+        cluster: directory.cluster(),
+        directory_version: directory.version(),
         epoch: Epoch::new(0),
-        threshold: Threshold::new(plan.needed, u8::try_from(nodes.len()).map_err(|_| Error::OutOfRange)?)?,
+        threshold: Threshold::new(plan.needed, count)?,
         nodes: &nodes,
     };
     let (mut manifest, records) = split(secret, &params, rng)?;
-    manifest.sign_origin(device.id, device.counter, device.key);
-    deliver_manifest(&manifest, courier)?;
+    manifest.sign_origin(device.id, counter, device.key);
+    let mut sink = |bytes: &[u8]| out.bundle(bytes).map_err(ScanError::Output);
+    let mut bundle = begin_bundle(&manifest, count, &mut sink)?;
 
-    let (cluster, id) = (directory.cluster, device.id);
+    let (cluster, id) = (directory.cluster(), device.id);
     let registrant = Registrant { kind: "device", namespace: cluster.as_bytes(), subject: id.as_bytes() }.digest();
     let aad = registration_aad([manifest.digest()], &registrant);
-    for record in &records {
-        let node = directory.node(record.index()).ok_or(Error::Mismatch)?;
-        deliver_share(cluster, node, record, &aad, rng, courier)?;
+    // Split gives the shares in rising order of number, as the directory has the nodes.
+    for (record, node) in records.iter().zip(directory.active()) {
+        if record.index() != node.number {
+            return Err(Error::Mismatch.into());
+        }
+        seal_share(cluster, &node, record, &aad, rng, &mut |sealed: &[u8]| bundle.share(node.id, sealed, &mut sink))?;
     }
+    bundle.finish()?;
     Ok(manifest.anchor())
 }
 
-fn deliver_manifest<E>(
+#[inline(never)]
+fn begin_bundle<E: From<Error>>(
     manifest: &Manifest,
-    courier: &mut impl FnMut(Delivery<'_>) -> Result<(), E>,
-) -> Result<(), ScanError<E>> {
+    nodes: u8,
+    sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<BundleWriter, E> {
     let mut buffer = [0; manifest::MAX_BYTES];
-    courier(Delivery::Manifest(manifest.encode(&mut buffer)?)).map_err(ScanError::Output)
+    BundleWriter::begin(nodes, manifest.encode(&mut buffer)?, sink)
 }
 
-fn deliver_share<R: CryptoRng + ?Sized, E>(
+#[inline(never)]
+fn seal_share<R: CryptoRng + ?Sized, E: From<Error>>(
     cluster: ClusterId,
-    node: &Node,
+    node: &NodeEntry<'_>,
     record: &ShareRecord,
     aad: &[u8],
     rng: &mut R,
-    courier: &mut impl FnMut(Delivery<'_>) -> Result<(), E>,
-) -> Result<(), ScanError<E>> {
+    sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
     let mut list = Zeroizing::new([0; LIST_BYTES]);
     encode_share_list(core::iter::once(record), &mut *list)?;
     let recipient = PublicKey::try_from(&node.transport_key)?;
     let mut message = [0; LIST_BYTES + OVERHEAD];
-    let sealed = seal(&Info::share(cluster, node.id), aad, &recipient, &*list, rng, &mut message)?;
-    courier(Delivery::Shares { node: node.id, sealed }).map_err(ScanError::Output)
+    sink(seal(&Info::share(cluster, node.id), aad, &recipient, &*list, rng, &mut message)?)
 }
 
 /// A list of one share.

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod crowd;
 pub mod daemon;
 pub mod dicom;
+pub mod emulated;
 pub mod files;
 pub mod fuzz_programs;
 pub mod fuzz_targets;

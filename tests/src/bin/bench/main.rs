@@ -2,12 +2,13 @@
 //!
 //! Processor time is comparable between machines and loads, time on the clock is not: trust the ratios. Peers run
 //! alternately with ours, and each value is a median. Arguments choose groups of rows: payload, cold, fetch, load, scale,
-//! crowd, register.
+//! crowd, register, firmware.
 
 mod cold;
 mod crowd;
 mod drive;
 mod fetch;
+mod firmware;
 mod load;
 mod measure;
 mod openbao;
@@ -78,7 +79,11 @@ fn run() -> Outcome {
         eprintln!("one node with one client and with ten clients that register, in turns …");
         rows.extend(register::rows()?);
     }
+    if wanted("firmware") {
+        eprintln!("a device in QEMU: instructions, flash and memory …");
+        rows.extend(firmware::rows()?);
+    }
     table::publish(&rows, &binaries::source_root().join("target/bench.json"))
 }
 
-const GROUPS: [&str; 7] = ["payload", "cold", "fetch", "load", "scale", "crowd", "register"];
+const GROUPS: [&str; 8] = ["payload", "cold", "fetch", "load", "scale", "crowd", "register", "firmware"];

@@ -1,29 +1,40 @@
-//! All of a device's path: verify the directory, split, sign, seal, encrypt.
+//! All of a device's path without sensor and link: verify the directory, split, sign, seal, encrypt.
 #![no_std]
 #![no_main]
 
 use core::{convert::Infallible, hint::black_box};
 
 use cortex_m_rt::entry;
-use eds_core::{directory::Directory, ids::DeviceId};
-use eds_firmware::{Delivery, Device, Plan, Scan};
+use eds_core::{directory::SignedDirectory, ids::DeviceId, link::AbortReason};
+use eds_firmware::{Announced, Device, EngineGcm, Output, Plan, Scan, SoftAes};
 use eds_size::NoSource;
-use embedded_io::{ErrorType, Write};
 use p256::ecdsa::SigningKey;
 
 struct Card;
 
-impl ErrorType for Card {
+impl Output for Card {
     type Error = Infallible;
-}
 
-impl Write for Card {
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
-        Ok(black_box(bytes).len())
-    }
-    fn flush(&mut self) -> Result<(), Infallible> {
+    fn begin(&mut self, scan: &Announced) -> Result<(), Infallible> {
+        black_box(scan);
         Ok(())
     }
+
+    fn bundle(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        black_box(bytes);
+        Ok(())
+    }
+
+    fn container(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        black_box(bytes);
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn abort(&mut self, _: AbortReason) {}
 }
 
 #[entry]
@@ -35,16 +46,15 @@ fn main() -> ! {
 }
 
 fn run() -> Option<()> {
-    let directory = Directory::verify(black_box(&[0; 300]), black_box(&[1; 32])).ok()?;
+    let directory = SignedDirectory::verify(black_box(&[0; 300]), black_box(&[1; 32])).ok()?;
     let key = SigningKey::from_slice(black_box(&[7; 32])).ok()?;
-    let device = Device { id: DeviceId::from_bytes(black_box([5; 16])), key: &key, counter: black_box(1) };
-    let plan = Plan { directory: &directory, needed: black_box(2) };
-    let mut courier = |delivery: Delivery<'_>| {
-        black_box(&delivery);
-        Ok(())
-    };
-    let mut scan = Scan::begin(&plan, &device, &mut NoSource(1), &mut courier, Card).ok()?;
-    scan.write(black_box(&[3; 512])).ok()?;
-    black_box(scan.finish().ok()?.0);
+    let device = Device { id: DeviceId::from_bytes(black_box([5; 16])), key: &key };
+    let plan = Plan { directory, needed: black_box(2) };
+    let mut engine = SoftAes::new();
+    let rng = &mut NoSource(1);
+    let mut scan =
+        Scan::begin(&plan, &device, black_box(1), rng, |key| EngineGcm::new(&mut engine, key), &mut Card).ok()?;
+    scan.write(black_box(&[3; 512]), &mut Card).ok()?;
+    black_box(scan.finish(&mut Card).ok()?);
     Some(())
 }

@@ -1,0 +1,134 @@
+//! A device in QEMU: from its sensor to two of three nodes; its memory afterwards; and its power lost in the middle.
+
+use std::collections::HashSet;
+
+use eds_core::{container::Opening, link::Bundle, sharing::combine};
+use eds_firmware::simulator::Delivered;
+use eds_tests::{Outcome, Trouble, emulated::Imaging, sample};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha512;
+
+fn last(transfers: &[Delivered]) -> Outcome<&Delivered> {
+    transfers.last().ok_or_else(|| Trouble::new("nothing arrived"))
+}
+
+/// Everything secret of an image, in the forms in which arithmetic has it: scalars in both orders of their bytes.
+fn secrets(imaging: &Imaging, arrived: &Delivered) -> Outcome<Vec<(String, Vec<u8>)>> {
+    let bundle = Bundle::parse(&arrived.bundle)?;
+    let mut records = imaging.hospital.records(&bundle);
+    let mut found = Vec::new();
+    let mut scalar = |name: String, bytes: &[u8; 32]| {
+        found.push((name.clone(), bytes.to_vec()));
+        found.push((name + ", reversed", bytes.iter().rev().copied().collect()));
+    };
+    for record in &records {
+        scalar(format!("value {}", record.index()), record.share.value());
+        scalar(format!("blinder {}", record.index()), record.share.blinder());
+    }
+    records.truncate(2);
+    let secret = combine(bundle.manifest(), &records)?;
+    scalar("file secret".into(), &secret.to_bytes());
+
+    let input = secret.input_key("image", bundle.manifest().key);
+    found.push(("input key".into(), input.as_bytes().to_vec()));
+    let opening = Opening::parse(&arrived.container)?;
+    // C2SP chunked-encryption, "Key derivation": the first block of HKDF-Expand is key and base nonce.
+    let mut mac = Hmac::<Sha512>::new_from_slice(input.as_bytes())?;
+    mac.update(b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0");
+    mac.update(&opening.fingerprint().start.salt);
+    mac.update(&<sha2::Sha256 as sha2::Digest>::digest(&arrived.container[..opening.ciphertext_offset()]));
+    mac.update(&[1]);
+    let output = mac.finalize().into_bytes();
+    found.push(("message key".into(), output[..32].to_vec()));
+    found.push(("base nonce".into(), output[32..44].to_vec()));
+    // Pixels that are not the same everywhere.
+    let pixels = &imaging.image[6_300..];
+    for (number, piece) in pixels.chunks(16).enumerate() {
+        if piece.iter().collect::<HashSet<_>>().len() > 10 {
+            found.push((format!("pixels at {}", 16 * number), piece.to_vec()));
+        }
+    }
+    Ok(found)
+}
+
+/// Which of them are in the memory, whole or by half.
+fn left_in<'a>(memory: &[u8], secrets: &'a [(String, Vec<u8>)]) -> Vec<&'a str> {
+    let halves = |bytes: &[u8]| -> Vec<Vec<u8>> {
+        if bytes.len() < 32 { vec![bytes.to_vec()] } else { bytes.chunks(16).map(<[u8]>::to_vec).collect() }
+    };
+    let is_there = |piece: &Vec<u8>| memory.windows(piece.len()).any(|window| window == piece.as_slice());
+    secrets.iter().filter(|(_, bytes)| halves(bytes).iter().any(is_there)).map(|(name, _)| name.as_str()).collect()
+}
+
+#[test]
+fn an_image_taken_in_qemu_is_opened_by_two_of_three_nodes_and_nothing_of_it_is_left_in_the_device() -> Outcome {
+    let imaging = Imaging::new()?;
+    let mut machine = imaging.start()?;
+    // In the middle of the image the device must have what it encrypts with: shows that the search would find it.
+    let middle =
+        |_: usize, transfers: &[Delivered]| transfers.last().is_some_and(|transfer| transfer.container.len() > 20_000);
+    assert!(machine.receive(middle)?, "the device gave up: {:?}", machine.end());
+    let during = machine.memory()?;
+    let complete = |_: usize, transfers: &[Delivered]| transfers.last().is_some_and(|transfer| transfer.complete);
+    assert!(machine.receive(complete)?, "the device gave up: {:?}", machine.end());
+    // The end is here and not acknowledged: the device does not know that it is done, and has forgotten the image.
+    let after = machine.memory()?;
+    let arrived = last(&machine.workstation.transfers)?.clone();
+
+    let opened = imaging.hospital.open(&arrived.bundle, &arrived.container, &arrived.begin)?;
+    assert!(opened == imaging.image, "another image came out");
+    let secrets = secrets(&imaging, &arrived)?;
+    assert!(left_in(&during, &secrets).contains(&"base nonce"), "the search finds nothing even while it is there");
+    assert_eq!(left_in(&after, &secrets), [""; 0], "left in the device's memory");
+
+    assert!(!machine.receive(|_, _| false)?);
+    let (code, words) = machine.end()?;
+    assert_eq!(code, 0, "{words}");
+    Ok(())
+}
+
+#[test]
+fn power_lost_at_twenty_moments_leaves_parts_that_nobody_takes_for_a_whole() -> Outcome {
+    let imaging = Imaging::new()?;
+    let mut seen = HashSet::new();
+    let mut fresh = |what: &str, bytes: &[u8]| assert!(seen.insert(bytes.to_vec()), "{what} is used a second time");
+    let mut distinct = |arrived: &Delivered| {
+        fresh("the stream", &arrived.stream.to_le_bytes());
+        fresh("the key", arrived.begin.key.as_bytes());
+        fresh("the counter", &arrived.begin.counter.to_be_bytes());
+        if let Ok(opening) = Opening::parse(&arrived.container) {
+            fresh("the salt", &opening.fingerprint().start.salt);
+            fresh("the commitment", &opening.fingerprint().start.commitment);
+        }
+    };
+    // A whole one first: how many bytes there are.
+    let whole = |distinct: &mut dyn FnMut(&Delivered)| -> Outcome<usize> {
+        let mut machine = imaging.start()?;
+        machine.receive(|_, _| false)?;
+        let arrived = last(&machine.workstation.transfers)?;
+        assert!(arrived.complete);
+        assert!(imaging.hospital.open(&arrived.bundle, &arrived.container, &arrived.begin)? == imaging.image);
+        distinct(arrived);
+        let received = machine.received;
+        assert_eq!(machine.end()?.0, 0);
+        Ok(received)
+    };
+    let length = whole(&mut distinct)?;
+    // The first bytes, the last one, and eighteen moments of this run's seed between them.
+    let between = (0..18).map(|number| 1 + sample::below(&format!("power {number}"), length as u64 - 2) as usize);
+    for cut in [1, length - 1].into_iter().chain(between) {
+        let mut machine = imaging.start()?;
+        assert!(machine.receive(|received, _| received == cut)?, "the device gave up before byte {cut}");
+        let parts = machine.workstation.transfers.clone();
+        drop(machine);
+        if let Some(arrived) = parts.last() {
+            assert!(!arrived.complete, "cut at {cut}");
+            let opened = imaging.hospital.open(&arrived.bundle, &arrived.container, &arrived.begin);
+            // The container may be whole when only the end is missing; then it is the image and nothing else.
+            assert!(opened.is_err() || opened == Ok(imaging.image.clone()), "cut at {cut}");
+            distinct(arrived);
+        }
+    }
+    whole(&mut distinct)?;
+    Ok(())
+}
