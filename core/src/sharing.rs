@@ -42,7 +42,7 @@ pub use check::{ShareFault, check_commitments, check_digest};
 pub use combine::{CombineError, Culprit, combine, verify};
 pub use pedersen::{SECOND_GENERATOR, SECOND_GENERATOR_DST, SECOND_GENERATOR_MESSAGE};
 pub use secret::FileSecret;
-pub use split::{SplitParams, split};
+pub use split::{Dealer, SplitParams, split};
 
 /// One node's share: two scalars, big endian. Wiped on drop.
 #[derive(Zeroize, ZeroizeOnDrop)]

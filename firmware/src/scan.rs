@@ -12,7 +12,7 @@ use eds_core::{
     manifest::{self, Manifest},
     registrant::{Registrant, registration_aad},
     sealing::{ENTRY_BYTES, Info, OVERHEAD, PublicKey, encode_share_list, seal, share_list_len},
-    sharing::{FileSecret, ShareRecord, SplitParams, split},
+    sharing::{Dealer, FileSecret, SplitParams},
 };
 use heapless::Vec;
 use p256::ecdsa::SigningKey;
@@ -202,7 +202,8 @@ fn share<R: CryptoRng + ?Sized, O: Output>(
         threshold: Threshold::new(plan.needed, count)?,
         nodes: &nodes,
     };
-    let (mut manifest, records) = split(secret, &params, rng)?;
+    let dealer = Dealer::new(secret, &params, rng)?;
+    let mut manifest = dealer.manifest(&params)?;
     manifest.sign_origin(device.id, counter, device.key);
     let mut sink = |bytes: &[u8]| out.bundle(bytes).map_err(ScanError::Output);
     let mut bundle = begin_bundle(&manifest, count, &mut sink)?;
@@ -210,12 +211,8 @@ fn share<R: CryptoRng + ?Sized, O: Output>(
     let (cluster, id) = (directory.cluster(), device.id);
     let registrant = Registrant { kind: "device", namespace: cluster.as_bytes(), subject: id.as_bytes() }.digest();
     let aad = registration_aad([manifest.digest()], &registrant);
-    // Split gives the shares in rising order of number, as the directory has the nodes.
-    for (record, node) in records.iter().zip(directory.active()) {
-        if record.index() != node.number {
-            return Err(Error::Mismatch.into());
-        }
-        seal_share(cluster, &node, record, &aad, rng, &mut |sealed: &[u8]| bundle.share(node.id, sealed, &mut sink))?;
+    for node in directory.active() {
+        seal_share(cluster, &node, &dealer, &aad, rng, &mut |sealed: &[u8]| bundle.share(node.id, sealed, &mut sink))?;
     }
     bundle.finish()?;
     Ok(manifest.anchor())
@@ -235,13 +232,13 @@ fn begin_bundle<E: From<Error>>(
 fn seal_share<R: CryptoRng + ?Sized, E: From<Error>>(
     cluster: ClusterId,
     node: &NodeEntry<'_>,
-    record: &ShareRecord,
+    dealer: &Dealer,
     aad: &[u8],
     rng: &mut R,
     sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut list = Zeroizing::new([0; LIST_BYTES]);
-    encode_share_list(core::iter::once(record), &mut *list)?;
+    encode_share_list(core::iter::once(&dealer.share(node.number)), &mut *list)?;
     let recipient = PublicKey::try_from(&node.transport_key)?;
     let mut message = [0; LIST_BYTES + OVERHEAD];
     sink(seal(&Info::share(cluster, node.id), aad, &recipient, &*list, rng, &mut message)?)

@@ -44,34 +44,80 @@ pub fn split<R: CryptoRng + ?Sized>(
     params: &SplitParams<'_>,
     rng: &mut R,
 ) -> Result<(Manifest, Vec<ShareRecord, MAX_NODES>), Error> {
-    let nodes = sorted_nodes(params)?;
-    let needed = usize::from(params.threshold.needed());
-    let values = Polynomial::random(secret.scalar(), needed, rng);
-    let blinders = Polynomial::random(&scalar::random(rng), needed, rng);
-
-    let mut manifest = Manifest {
-        key: params.key,
-        cluster: params.cluster,
-        directory_version: params.directory_version,
-        epoch: params.epoch,
-        threshold: params.threshold,
-        shares: Vec::new(),
-        commitments: Vec::new(),
-        origin: None,
-    };
-    for (value, blinder) in values.coefficients().zip(blinders.coefficients()) {
-        let commitment = pedersen::encode_point(&pedersen::commit(value, blinder)?)?;
-        manifest.commitments.push(commitment).map_err(|_| Error::OutOfRange)?;
-    }
-
+    let dealer = Dealer::new(secret, params, rng)?;
+    let manifest = dealer.manifest(params)?;
     let mut records = Vec::new();
-    for &index in &nodes {
-        let share = Share::new(index, *values.at(index), *blinders.at(index));
-        let record = ShareRecord { key: params.key, epoch: params.epoch, share };
-        manifest.shares.push((index, record.digest())).map_err(|_| Error::OutOfRange)?;
-        records.push(record).map_err(|_| Error::OutOfRange)?;
+    for (index, _) in &manifest.shares {
+        records.push(dealer.share(*index)).map_err(|_| Error::OutOfRange)?;
     }
     Ok((manifest, records))
+}
+
+/// A secret that is being split: gives the manifest, and one share after the other, so that a device with little memory never
+/// holds two. Wiped on drop.
+pub struct Dealer {
+    key: KeyId,
+    epoch: Epoch,
+    values: Polynomial,
+    blinders: Polynomial,
+}
+
+impl Dealer {
+    /// Draws the polynomials.
+    ///
+    /// # Errors
+    /// As [`split`].
+    pub fn new<R: CryptoRng + ?Sized>(
+        secret: &FileSecret,
+        params: &SplitParams<'_>,
+        rng: &mut R,
+    ) -> Result<Self, Error> {
+        sorted_nodes(params)?;
+        let needed = usize::from(params.threshold.needed());
+        Ok(Self {
+            key: params.key,
+            epoch: params.epoch,
+            values: Polynomial::random(secret.scalar(), needed, rng),
+            blinders: Polynomial::random(&scalar::random(rng), needed, rng),
+        })
+    }
+
+    /// The manifest, for the parameters that the dealer was made with.
+    ///
+    /// # Errors
+    /// As [`split`]; [`Error::Mismatch`] for other parameters.
+    pub fn manifest(&self, params: &SplitParams<'_>) -> Result<Manifest, Error> {
+        if params.key != self.key
+            || params.epoch != self.epoch
+            || usize::from(params.threshold.needed()) != self.values.length
+        {
+            return Err(Error::Mismatch);
+        }
+        let mut manifest = Manifest {
+            key: params.key,
+            cluster: params.cluster,
+            directory_version: params.directory_version,
+            epoch: params.epoch,
+            threshold: params.threshold,
+            shares: Vec::new(),
+            commitments: Vec::new(),
+            origin: None,
+        };
+        for (value, blinder) in self.values.coefficients().zip(self.blinders.coefficients()) {
+            let commitment = pedersen::encode_point(&pedersen::commit(value, blinder)?)?;
+            manifest.commitments.push(commitment).map_err(|_| Error::OutOfRange)?;
+        }
+        for index in sorted_nodes(params)? {
+            manifest.shares.push((index, self.share(index).digest())).map_err(|_| Error::OutOfRange)?;
+        }
+        Ok(manifest)
+    }
+
+    /// The share of the node with this number.
+    pub fn share(&self, index: ShareIndex) -> ShareRecord {
+        let share = Share::new(index, *self.values.at(index), *self.blinders.at(index));
+        ShareRecord { key: self.key, epoch: self.epoch, share }
+    }
 }
 
 /// A polynomial over the scalar field, lowest coefficient first. Wiped on drop.
