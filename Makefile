@@ -47,9 +47,11 @@ firmware: ## the part for imaging devices, for bare metal, and its flash size
 	@firmware/build
 	@firmware/size
 
-firmware-test: ## a device in QEMU: an image from its sensor to two of three nodes, and its power lost in the middle
+firmware-test: ## a device in QEMU: an image from its sensor through `eds courier` to two of three nodes and a physician; its power lost
+	@scripts/setup demo
 	@scripts/setup firmware
 	@scripts/cargo test --locked -p eds-firmware
+	@scripts/cargo build --locked -p eds --bin eds -p eds-keystore --bin eds-keystored
 	@scripts/cargo test --locked -p eds-tests --test firmware
 
 bench-firmware: ## instructions, flash and RAM of a device, on an emulated Cortex-M4

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::mpsc::{RecvTimeoutError, Sender, channel},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use eds_core::link::{MAX_PACKET, encode};
@@ -21,7 +21,7 @@ use eds_firmware::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{Outcome, Trouble, binaries::source_root, dicom, give_up, trouble::During as _};
+use crate::{Outcome, Trouble, binaries::source_root, dicom, give_up, process::Process, trouble::During as _};
 
 /// Builds the programs of the board; returns the folder that they are in.
 ///
@@ -52,17 +52,8 @@ impl Imaging {
     /// # Errors
     /// When the board cannot be built, or the set-up was not run.
     pub fn new() -> Outcome<Self> {
-        let file = fs::read(dicom::ct_small()?)?;
-        let (rows, row_bytes) = (128u16, 256u16);
-        let pixels = usize::from(rows) * usize::from(row_bytes);
-        let image = file.get(..6_300 + pixels).ok_or_else(|| Trouble::new("another CT_small.dcm"))?.to_vec();
-        let (header, frame) = image.split_at(6_300);
-
         let (folder, hospital) = (TempDir::with_prefix("eds-device-")?, Hospital::new());
-        let mut sensor = [rows.to_le_bytes(), row_bytes.to_le_bytes()].concat();
-        sensor.extend_from_slice(&u32::try_from(header.len())?.to_le_bytes());
-        sensor.extend_from_slice(&[header, frame].concat());
-        fs::write(folder.path().join("sensor"), sensor)?;
+        let image = put_before_sensor(folder.path())?;
         let blob = Provision {
             device: Hospital::DEVICE,
             key: hospital.device_key.to_bytes().into(),
@@ -71,10 +62,8 @@ impl Imaging {
             needed: 2,
             directory: &hospital.file,
         };
-        let mut flash = vec![0; 4096];
-        let used = blob.write(&mut flash).during("provisioning")?.len();
+        provision(folder.path(), &blob)?;
         drop(blob);
-        fs::write(folder.path().join("provision"), &flash[..used])?;
         Ok(Self { program: build()?.join("device"), hospital, image, folder })
     }
 
@@ -85,6 +74,78 @@ impl Imaging {
     pub fn start(&self) -> Outcome<Machine> {
         Machine::start(&self.program, self.folder.path(), &[])
     }
+}
+
+/// Puts the CT image before the sensor of a device in this folder; returns what the device will make of it.
+///
+/// # Errors
+/// When the set-up was not run.
+pub fn put_before_sensor(folder: &Path) -> Outcome<Vec<u8>> {
+    let file = fs::read(dicom::ct_small()?)?;
+    let (rows, row_bytes) = (128u16, 256u16);
+    let pixels = usize::from(rows) * usize::from(row_bytes);
+    let image = file.get(..6_300 + pixels).ok_or_else(|| Trouble::new("another CT_small.dcm"))?.to_vec();
+    let mut sensor = [rows.to_le_bytes(), row_bytes.to_le_bytes()].concat();
+    sensor.extend_from_slice(&6_300u32.to_le_bytes());
+    sensor.extend_from_slice(&image);
+    fs::write(folder.join("sensor"), sensor)?;
+    Ok(image)
+}
+
+/// Writes what a device in this folder is provisioned with.
+///
+/// # Errors
+/// When it is longer than the flash.
+pub fn provision(folder: &Path, blob: &Provision<'_>) -> Outcome {
+    let mut flash = vec![0; 4096];
+    let used = blob.write(&mut flash).during("provisioning")?.len();
+    fs::write(folder.join("provision"), flash.get(..used).unwrap_or_default())?;
+    Ok(())
+}
+
+/// Switches a device in this folder on, with its serial port on a TCP port of this machine, where one workstation after the other
+/// may connect. It begins when the first one does.
+///
+/// # Errors
+/// When QEMU does not start.
+pub fn start_on_tcp(program: &Path, folder: &Path, port: u16) -> Outcome<Process> {
+    let mut command = qemu(program, folder);
+    command.args(["-serial", &format!("tcp:127.0.0.1:{port},server=on,wait=on,nodelay=on")]);
+    Process::start("device", &mut command, &folder.join("words"))
+}
+
+/// Switches a device in this folder on, with its serial port at a terminal of this machine; returns the terminal, too. It begins at
+/// once, and sends again what nobody heard.
+///
+/// # Errors
+/// When QEMU does not start, or names no terminal.
+pub fn start_on_terminal(program: &Path, folder: &Path) -> Outcome<(Process, PathBuf)> {
+    let words = folder.join("words");
+    let process = Process::start("device", qemu(program, folder).args(["-serial", "pty"]), &words)?;
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        let said = fs::read_to_string(&words)?;
+        let named = said.split_whitespace().find(|word| word.starts_with("/dev/pts/"));
+        if let Some(terminal) = named {
+            return Ok((process, PathBuf::from(terminal)));
+        }
+        std::thread::yield_now();
+    }
+    give_up!("QEMU named no terminal")
+}
+
+/// The command line of the machine, without its serial port.
+fn qemu(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new("qemu-system-arm");
+    command.current_dir(folder).args(["-M", "mps2-an386", "-display", "none", "-monitor", "none"]);
+    command.args(["-semihosting-config", "enable=on,target=native"]);
+    for (file, address) in [("provision", "0x30000"), ("sensor", "0x21000000")] {
+        if folder.join(file).exists() {
+            command.args(["-device", &format!("loader,file={file},addr={address},force-raw=on")]);
+        }
+    }
+    command.arg("-kernel").arg(program);
+    command
 }
 
 /// A running machine.
@@ -109,16 +170,9 @@ impl Machine {
     /// # Errors
     /// When QEMU does not start.
     pub fn start(program: &Path, folder: &Path, more: &[&str]) -> Outcome<Self> {
-        let mut command = Command::new("qemu-system-arm");
-        command.current_dir(folder).args(["-M", "mps2-an386", "-display", "none", "-monitor", "none"]);
+        let mut command = qemu(program, folder);
         command.args(["-serial", "stdio", "-qmp", "unix:monitor,server=on,wait=off"]).args(more);
-        command.args(["-semihosting-config", "enable=on,target=native"]);
-        for (file, address) in [("provision", "0x30000"), ("sensor", "0x21000000")] {
-            if folder.join(file).exists() {
-                command.args(["-device", &format!("loader,file={file},addr={address},force-raw=on")]);
-            }
-        }
-        command.arg("-kernel").arg(program).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command.stderr(fs::File::create(folder.join("words"))?);
         let mut qemu = command.spawn().during("qemu-system-arm, which `make setup` installs")?;
         let (to, from) = qemu.stdin.take().zip(qemu.stdout.take()).ok_or_else(|| Trouble::new("no pipes"))?;

@@ -1,10 +1,17 @@
 //! A device in QEMU: from its sensor to two of three nodes; its memory afterwards; and its power lost in the middle.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fs, path::PathBuf, time::Duration};
 
 use eds_core::{container::Opening, link::Bundle, sharing::combine};
-use eds_firmware::simulator::Delivered;
-use eds_tests::{Outcome, Trouble, emulated::Imaging, sample};
+use eds_firmware::{Provision, simulator::Delivered};
+use eds_tests::{
+    Outcome, Trouble,
+    emulated::{self, Imaging},
+    ports,
+    process::Process,
+    sample,
+    ward::{Ward, ward},
+};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha512;
 
@@ -138,3 +145,84 @@ fn power_lost_at_twenty_moments_leaves_parts_that_nobody_takes_for_a_whole() -> 
     whole(&mut distinct)?;
     Ok(())
 }
+
+/// The whole story: a device in QEMU, a courier that dies in the middle, three real key servers of which one is away, and a
+/// physician.
+#[test]
+fn an_image_taken_in_qemu_reaches_a_physician_through_a_courier_and_two_of_three_nodes() -> Outcome {
+    let mut ward = ward()?;
+    ward.cluster.node(3)?.kill()?;
+    let (folder, image) = provisioned(&ward)?;
+    let port = ports::free()?;
+    let device = emulated::start_on_tcp(&emulated::build()?.join("device"), &folder, port)?;
+
+    let (address, log) = (format!("127.0.0.1:{port}"), ward.courier.home().join("courier.log"));
+    let start = || {
+        let words = ["courier", "--tcp", &address, "--images", "1", "--quorum", "2"];
+        Process::start("courier", &mut ward.courier.command(words), &log)
+    };
+    // The first courier is killed as soon as it has a part of the image on its disk.
+    let first = start()?;
+    let spool = ward.courier.state().join("courier");
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let has_part = || {
+        let files = eds_tests::files::below(&spool).unwrap_or_default();
+        let part = files.iter().find(|file| file.extension().is_some_and(|extension| extension == "link"));
+        part.and_then(|part| fs::metadata(part).ok()).is_some_and(|part| part.len() > 10_000)
+    };
+    while !has_part() {
+        assert!(std::time::Instant::now() < deadline, "nothing arrives: {}", fs::read_to_string(&log)?);
+        std::thread::yield_now();
+    }
+    first.kill()?;
+    let mut second = start()?;
+    let said = second.wait_for("", PATIENCE)?;
+    let id = said.split('\t').next().unwrap_or_default().to_owned();
+    assert!(said.contains(&ward.device.id.to_string()), "{said}");
+    assert!(second.ended_within(PATIENCE)?.success(), "{}", fs::read_to_string(&log)?);
+    assert!(fs::read_to_string(&log)?.contains("goes on "), "the first courier had nothing yet");
+    // The device knows that its image arrived.
+    let status = device.ended_within(PATIENCE)?;
+    assert!(status.success(), "{}", fs::read_to_string(folder.join("words"))?);
+
+    ward.physician.eds(["retrieve", &id, "-o", "image"])?.success()?;
+    assert!(fs::read(ward.physician.home().join("image"))? == image, "another image came out");
+    Ok(())
+}
+
+/// The same over a serial port.
+#[test]
+fn an_image_taken_in_qemu_goes_over_a_serial_port() -> Outcome {
+    let ward = ward()?;
+    let (folder, image) = provisioned(&ward)?;
+    let (device, terminal) = emulated::start_on_terminal(&emulated::build()?.join("device"), &folder)?;
+    let port = terminal.display().to_string();
+    let words = ["courier", "--serial", &port, "--speed", "230400", "--images", "1"];
+    let said = ward.courier.eds(words)?.success()?.text();
+    assert!(device.ended_within(PATIENCE)?.success(), "{}", fs::read_to_string(folder.join("words"))?);
+    let id = said.split('\t').next().unwrap_or_default();
+    ward.physician.eds(["retrieve", id, "-o", "image"])?.success()?;
+    assert!(fs::read(ward.physician.home().join("image"))? == image, "another image came out");
+    Ok(())
+}
+
+/// A folder of the ward's device, provisioned and with an image before its sensor; returns what it will make of it.
+fn provisioned(ward: &Ward) -> Outcome<(PathBuf, Vec<u8>)> {
+    let folder = ward.cluster.folder().join("device");
+    fs::create_dir_all(&folder)?;
+    let image = emulated::put_before_sensor(&folder)?;
+    let directory = fs::read(ward.cluster.directory())?;
+    let blob = Provision {
+        device: ward.device.id,
+        key: ward.device.private_key(),
+        pin: eds_core::directory::key_fingerprint(&ward.directory.cluster_key),
+        lowest: ward.directory.version,
+        needed: 2,
+        directory: &directory,
+    };
+    emulated::provision(&folder, &blob)?;
+    drop(blob);
+    Ok((folder, image))
+}
+
+const PATIENCE: Duration = Duration::from_secs(120);
