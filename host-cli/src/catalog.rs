@@ -11,7 +11,7 @@ use std::{
 };
 
 use eds_core::ids::{FileId, KeyId};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
 
 use crate::{
     database::{Layout, array},
@@ -55,7 +55,17 @@ pub struct Entry {
     pub created: SystemTime,
     /// The file id of the sealed private part in the metadata database, if the file has one.
     pub private_part: Option<FileId>,
+    /// The key of the private part.
+    pub private_key: Option<KeyId>,
+    /// The run of `eds` that registers or registered it; tells whether a pending entry is worked on.
+    pub run: RunId,
 }
+
+/// A run of `eds` that registers.
+pub type RunId = [u8; 16];
+
+/// Of entries that whoever made them completes, and nobody else takes back.
+pub const NO_RUN: RunId = [0; 16];
 
 /// What a registered file is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,44 +102,52 @@ impl Catalog {
         Ok(Self { connection: LAYOUT.in_memory()? })
     }
 
-    /// Records a registration that begins. The entry's own `state` is ignored: it is pending.
+    /// Records registrations that begin, all or none. The entries' own `state` is ignored: they are pending.
     ///
     /// # Errors
     /// [`Error::Duplicate`], [`Error::Sqlite`].
-    pub fn begin(&self, entry: &Entry) -> Result<(), Error> {
+    pub fn begin(&self, entries: &[Entry]) -> Result<(), Error> {
+        self.in_transaction(|| entries.iter().try_for_each(|entry| self.begin_one(entry)))
+    }
+
+    fn begin_one(&self, entry: &Entry) -> Result<(), Error> {
         let created = entry.created.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let rows = self.connection.execute(
-            "INSERT INTO file (file, content, key, object, plain_size, stored_size, salt, commitment, anchor, manifest, \
-             state, created, private_part) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13) ON CONFLICT DO NOTHING",
-            params![
-                entry.file.as_bytes(),
-                entry.content.code(),
-                entry.key.as_bytes(),
-                entry.object.to_string(),
-                column("plain_size", entry.plain_size)?,
-                column("stored_size", entry.stored_size)?,
-                entry.salt,
-                entry.commitment,
-                entry.anchor,
-                entry.manifest,
-                State::Pending.code(),
-                column("created", created)?,
-                entry.private_part.as_ref().map(FileId::as_bytes),
-            ],
-        );
+        let mut statement = self.connection.prepare_cached(INSERT).map_err(LAYOUT.failed())?;
+        let rows = statement.execute(params![
+            entry.file.as_bytes(),
+            entry.content.code(),
+            entry.key.as_bytes(),
+            entry.object.to_string(),
+            column("plain_size", entry.plain_size)?,
+            column("stored_size", entry.stored_size)?,
+            entry.salt,
+            entry.commitment,
+            entry.anchor,
+            entry.manifest,
+            State::Pending.code(),
+            column("created", created)?,
+            entry.private_part.as_ref().map(FileId::as_bytes),
+            entry.private_key.as_ref().map(KeyId::as_bytes),
+            entry.run,
+        ]);
         match rows.map_err(LAYOUT.failed())? {
             0 => Err(Error::Duplicate { what: LAYOUT.what, file: entry.file }),
             _ => Ok(()),
         }
     }
 
-    /// Marks a registration as complete. Doing so again changes nothing.
+    /// Marks registrations as complete, all or none. Doing so again changes nothing.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Sqlite`].
-    pub fn complete(&self, file: FileId) -> Result<(), Error> {
-        let sql = "UPDATE file SET state = ?2 WHERE file = ?1";
-        self.change(file, self.connection.execute(sql, params![file.as_bytes(), State::Complete.code()]))
+    pub fn complete(&self, files: &[FileId]) -> Result<(), Error> {
+        self.in_transaction(|| {
+            files.iter().try_for_each(|file| {
+                let sql = "UPDATE file SET state = ?2 WHERE file = ?1";
+                let mut statement = self.connection.prepare_cached(sql).map_err(LAYOUT.failed())?;
+                self.change(*file, statement.execute(params![file.as_bytes(), State::Complete.code()]))
+            })
+        })
     }
 
     /// Removes a pending entry, after what it names was taken back.
@@ -178,6 +196,22 @@ impl Catalog {
         self.entries("WHERE key = ?1 ORDER BY created, file", key.as_bytes())
     }
 
+    /// The files, of whatever state, whose content or private part is under this key.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Sqlite`].
+    pub fn users_of(&self, key: KeyId) -> Result<Vec<FileId>, Error> {
+        let found = self.entries("WHERE key = ?1 OR private_key = ?1", key.as_bytes())?;
+        Ok(found.iter().map(|entry| entry.file).collect())
+    }
+
+    fn in_transaction(&self, work: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let begun = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate);
+        let transaction = begun.map_err(LAYOUT.failed())?;
+        work()?;
+        transaction.commit().map_err(LAYOUT.failed())
+    }
+
     fn entries(&self, condition: &str, parameter: impl rusqlite::ToSql) -> Result<Vec<Entry>, Error> {
         let mut statement = self.connection.prepare(&format!("{SELECT} {condition}")).map_err(LAYOUT.failed())?;
         let rows = statement.query_map([parameter], |row| Ok(Entry::of(row))).map_err(LAYOUT.failed())?;
@@ -201,6 +235,7 @@ impl Entry {
         };
         let object: String = row.get(3).map_err(LAYOUT.failed())?;
         let private_part: Option<Vec<u8>> = row.get(12).map_err(LAYOUT.failed())?;
+        let private_key: Option<Vec<u8>> = row.get(13).map_err(LAYOUT.failed())?;
         Ok(Self {
             file: FileId::from_bytes(array(LAYOUT.what, "file", bytes(0)?)?),
             content: Content::from_code(number(1, "content")?)?,
@@ -217,19 +252,23 @@ impl Entry {
             private_part: private_part
                 .map(|id| array(LAYOUT.what, "private_part", &id).map(FileId::from_bytes))
                 .transpose()?,
+            private_key: private_key
+                .map(|id| array(LAYOUT.what, "private_key", &id).map(KeyId::from_bytes))
+                .transpose()?,
+            run: array(LAYOUT.what, "run", bytes(14)?)?,
         })
     }
 }
 
 impl Content {
-    const fn code(self) -> i64 {
+    pub(crate) const fn code(self) -> i64 {
         match self {
             Self::Image => 1,
             Self::Opaque => 2,
         }
     }
 
-    fn from_code(code: u64) -> Result<Self, Error> {
+    pub(crate) fn from_code(code: u64) -> Result<Self, Error> {
         match code {
             1 => Ok(Self::Image),
             2 => Ok(Self::Opaque),
@@ -264,12 +303,18 @@ fn damaged(field: &'static str) -> Error {
 }
 
 const SELECT: &str = "SELECT file, content, key, object, plain_size, stored_size, salt, commitment, anchor, manifest, \
-                      state, created, private_part FROM file";
+                      state, created, private_part, private_key, run FROM file";
+const INSERT: &str = "INSERT INTO file (file, content, key, object, plain_size, stored_size, salt, commitment, anchor, \
+                      manifest, state, created, private_part, private_key, run) \
+                      VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15) ON CONFLICT DO NOTHING";
+
+/// What it is called in errors.
+pub(crate) const WHAT: &str = "catalog";
 
 const LAYOUT: Layout = Layout {
-    what: "catalog",
+    what: WHAT,
     application: 0x4544_5343, // "EDSC"
-    version: 1,
+    version: 2,
     schema: "CREATE TABLE file (
         file BLOB PRIMARY KEY CHECK (length(file) = 16),
         content INTEGER NOT NULL CHECK (content IN (1, 2)),
@@ -283,9 +328,12 @@ const LAYOUT: Layout = Layout {
         manifest BLOB NOT NULL,
         state INTEGER NOT NULL CHECK (state IN (0, 1)),
         created INTEGER NOT NULL,
-        private_part BLOB CHECK (length(private_part) = 16)
+        private_part BLOB CHECK (length(private_part) = 16),
+        private_key BLOB CHECK (length(private_key) = 16),
+        run BLOB NOT NULL CHECK (length(run) = 16)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX file_by_key ON file (key);
+    CREATE INDEX file_by_private_key ON file (private_key) WHERE private_key IS NOT NULL;
     CREATE INDEX file_pending ON file (created) WHERE state = 0;",
 };
 

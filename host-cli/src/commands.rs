@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::{Error, Kind, config::Config, credentials::ProofKind, keystore::NodeError};
 
 pub mod audit;
+pub mod cat;
 pub mod cluster;
 pub mod courier;
 pub mod decrypt;
@@ -20,6 +21,9 @@ pub mod profile;
 pub mod queue;
 pub mod register;
 pub mod retrieve;
+pub mod search;
+#[cfg(feature = "view")]
+pub mod view;
 pub mod whoami;
 
 /// Encrypted storage for medical images: register an image and get it back.
@@ -67,8 +71,15 @@ impl Options {
 enum Command {
     /// Register images: take the patient's data off, encrypt, store, split the keys over the key servers
     Register(register::Register),
-    /// Get an image back, de-identified or, with --restore, as it was
+    /// Get images back, de-identified or, with --restore, as they were
     Retrieve(retrieve::Retrieve),
+    /// Find images by what may be known of them
+    Search(search::Search),
+    /// Write an image, or one frame of it, to standard output
+    Cat(cat::Cat),
+    /// Look at an image, without the patient's data, in the terminal or as a PNG file
+    #[cfg(feature = "view")]
+    View(view::View),
     /// Encrypt any file or pipe under a new key
     Encrypt(encrypt::Encrypt),
     /// Decrypt a file or pipe that `eds encrypt` made, or any other EDS container
@@ -110,6 +121,10 @@ impl Cli {
         let done = match self.command {
             Command::Register(command) => command.run(options),
             Command::Retrieve(command) => command.run(options),
+            Command::Cat(command) => command.run(options),
+            #[cfg(feature = "view")]
+            Command::View(command) => command.run(options),
+            Command::Search(command) => command.run(options),
             Command::Encrypt(command) => command.run(options),
             Command::Decrypt(command) => command.run(options),
             Command::Key(command) => command.run(options),

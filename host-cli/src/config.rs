@@ -20,6 +20,7 @@ use crate::{
     credentials::ProofKind,
     error::Kind,
     keystore::{Quorum, Terms},
+    metadata::{Location, PostgresLocation},
 };
 
 /// The settings of a user, all paths resolved.
@@ -40,7 +41,9 @@ pub struct Config {
     /// The catalog database.
     pub catalog: PathBuf,
     /// The metadata database.
-    pub metadata: PathBuf,
+    pub metadata: Location,
+    /// A file that says what becomes of attributes in the metadata database; the usual when `None`.
+    pub policy: Option<PathBuf>,
     /// The de-identification profile; that of the program when `None`.
     pub profile: Option<PathBuf>,
     /// How new keys are shared; without settings, the majority of the active nodes opens them, and all must hold them.
@@ -132,6 +135,12 @@ pub enum Error {
         /// The configuration file.
         path: PathBuf,
     },
+    /// Two places for one database.
+    #[error("{}: metadata.path and metadata.postgres name two databases", path.display())]
+    TwoMetadata {
+        /// The configuration file.
+        path: PathBuf,
+    },
     /// An issuer without https.
     #[error("{}: login.issuer must begin with https://", path.display())]
     PlainIssuer {
@@ -159,7 +168,9 @@ impl Error {
             Self::Exposed { path, .. } => Some(format!("chmod 600 {}", path.display())),
             Self::Foreign { .. } => Some("take a file that is yours alone".into()),
             Self::NoHome(variable, _) => Some(format!("set {variable}, or name the file with --config")),
-            Self::Read { .. } | Self::Invalid { .. } | Self::HalfPair { .. } | Self::PlainIssuer { .. } => None,
+            Self::Read { .. } | Self::Invalid { .. } | Self::HalfPair { .. } => None,
+            Self::TwoMetadata { .. } => Some("leave out one of them".into()),
+            Self::PlainIssuer { .. } => None,
         }
     }
 }
@@ -227,7 +238,16 @@ impl Config {
             state: written.state.map_or_else(|| places.state(), |path| Ok(at(path)))?,
             storage: or(written.storage, &|| places.data("objects"))?,
             catalog: or(written.catalog, &|| places.data("catalog.sqlite"))?,
-            metadata: or(written.metadata, &|| places.data("metadata.sqlite"))?,
+            policy: written.metadata.policy.map(at),
+            metadata: match (written.metadata.postgres, written.metadata.path) {
+                (Some(_), Some(_)) => return Err(Error::TwoMetadata { path: file }),
+                (Some(connection), None) => Location::Postgres(PostgresLocation {
+                    connection,
+                    password_file: written.metadata.password_file.map(at),
+                }),
+                (None, Some(path)) => Location::File(at(path)),
+                (None, None) => Location::File(places.data("metadata.sqlite")?),
+            },
             profile: written.deidentify.profile.map(at),
             terms: Terms {
                 needed: written.keys.threshold,
@@ -329,7 +349,8 @@ struct Written {
     state: Option<PathBuf>,
     storage: Option<Place>,
     catalog: Option<Place>,
-    metadata: Option<Place>,
+    #[serde(default)]
+    metadata: WrittenMetadata,
     #[serde(default)]
     deidentify: WrittenDeidentify,
     #[serde(default)]
@@ -373,6 +394,15 @@ struct Place {
 #[serde(deny_unknown_fields)]
 struct WrittenDeidentify {
     profile: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct WrittenMetadata {
+    path: Option<PathBuf>,
+    postgres: Option<String>,
+    password_file: Option<PathBuf>,
+    policy: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]

@@ -35,6 +35,32 @@ pub enum Error {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// PostgreSQL refused, or could not be reached.
+    #[error("the {what} database failed")]
+    Postgres {
+        /// Which database.
+        what: &'static str,
+        /// What it said.
+        source: Box<postgres::Error>,
+    },
+    /// A connection that cannot be made like that.
+    #[error("{what}.postgres: {reason}")]
+    Location {
+        /// Which database.
+        what: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// Tables of another release.
+    #[error("the {what} database has layout {found}, this release knows {known}")]
+    Version {
+        /// Which database.
+        what: &'static str,
+        /// Their layout.
+        found: i64,
+        /// The layout of this release.
+        known: i64,
+    },
     /// A file of something else.
     #[error("{} is not a {what} database", path.display())]
     Foreign {
@@ -72,7 +98,7 @@ pub enum Error {
         file: FileId,
     },
     /// A project key when there is another.
-    #[error("the metadata database has a project key already")]
+    #[error("the metadata database has such a project key already")]
     OtherProjectKey,
     /// A row with a value that cannot be.
     #[error("the {what} entry of a file has a wrong {field}")]
@@ -95,7 +121,9 @@ impl Error {
                 Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => Kind::Damaged,
                 _ => Kind::LocalIo,
             },
-            Self::Foreign { .. } | Self::Layout { .. } => Kind::Unsupported,
+            Self::Postgres { .. } => Kind::Unavailable,
+            Self::Location { .. } => Kind::Usage,
+            Self::Foreign { .. } | Self::Layout { .. } | Self::Version { .. } => Kind::Unsupported,
             Self::Duplicate { .. } | Self::OtherProjectKey => Kind::Conflict,
             Self::NotFound { .. } => Kind::NotFound,
             Self::Damaged { .. } => Kind::Damaged,
@@ -108,6 +136,10 @@ impl Error {
         match self {
             Self::Foreign { .. } => Some("check the paths of catalog and metadata in the configuration".into()),
             Self::Layout { found, known, .. } if found > known => Some("use a newer release of eds".into()),
+            Self::Version { found, known, .. } if found > known => Some("use a newer release of eds".into()),
+            Self::Postgres { .. } => {
+                Some("check metadata.postgres in the configuration, and that the server runs".into())
+            }
             Self::Sqlite { source, .. } if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
                 Some("another eds is writing; try again".into())
             }

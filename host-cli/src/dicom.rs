@@ -35,6 +35,8 @@ use crate::error::Kind;
 mod clean;
 mod dataset;
 pub mod deidentify;
+pub mod frames;
+pub mod header;
 pub mod pixels;
 pub mod private_part;
 pub mod profile;
@@ -46,7 +48,13 @@ mod split;
 pub mod table;
 mod values;
 
+#[cfg(feature = "view")]
+pub(crate) use dataset::Encoding;
+#[cfg(all(test, feature = "view"))]
+pub(crate) use dataset::write as write_element;
 pub use deidentify::{Deidentified, Digests, Finished, How, ImageBinding, Separated, deidentify};
+pub use frames::{FrameTable, Frames};
+pub use header::Header;
 pub use pixels::{Region, Suspicion};
 pub use private_part::PrivatePart;
 pub use profile::Profile;

@@ -22,7 +22,9 @@ use crate::{
         DeliverError, FetchError, KeystoreError, NodeError, NodeFault, Obstacle, RegisterError,
         access::{AccessError, text::TextError},
     },
-    login, output, payload, queue, storage,
+    login,
+    metadata::{self, Role},
+    output, payload, queue, storage,
 };
 
 /// What sort of failure an error is; decides the exit code.
@@ -247,6 +249,70 @@ pub enum Error {
     /// A manifest in the catalog or the metadata database.
     #[error("the manifest that was recorded at registration is damaged")]
     RecordedManifest(#[source] eds_core::Error),
+    /// What becomes of attributes in the metadata database.
+    #[error(transparent)]
+    Policy(#[from] metadata::policy::Error),
+    /// A search that cannot be made.
+    #[error(transparent)]
+    Query(#[from] metadata::query::Error),
+    /// A key of the project that could not be fetched.
+    #[error("the {} of this project could not be fetched", match role { Role::Uid => "key that replaces UIDs", Role::Search => "search key" })]
+    ProjectKey {
+        /// What it is for.
+        role: Role,
+        /// The key.
+        key: KeyId,
+        /// Why not.
+        source: FetchError,
+    },
+    /// An image that is registered with other content.
+    #[error("{}: another image with the same SOP Instance UID is registered as {file}; nothing was overwritten", path.display())]
+    OtherContent {
+        /// The file.
+        path: PathBuf,
+        /// The id of what is registered.
+        file: FileId,
+    },
+    /// A frame table that is not the image's.
+    #[error("the frame table of image {file} is damaged or forged")]
+    FrameTable {
+        /// The image.
+        file: FileId,
+    },
+    /// An image whose frames cannot be told apart.
+    #[error("{file} has no frames that can be read singly")]
+    NoFrames {
+        /// The image.
+        file: FileId,
+    },
+    /// A frame that an image does not have.
+    #[error("image {file} has frames 1 to {frames}, and no frame {number}")]
+    NoSuchFrame {
+        /// The image.
+        file: FileId,
+        /// What was asked for.
+        number: u32,
+        /// How many there are.
+        frames: u32,
+    },
+    /// An image that cannot be shown.
+    #[cfg(feature = "view")]
+    #[error("image {file} cannot be shown")]
+    Picture {
+        /// The image.
+        file: FileId,
+        /// Why not.
+        source: crate::picture::Error,
+    },
+    /// A text that should be a window.
+    #[error("{0:?} is not a window: a center and a width of more than 2 are expected, for example 40,400")]
+    NotAWindow(String),
+    /// A key of a project in which nothing was registered.
+    #[error("this project has no keys yet: they are made when the first image is registered")]
+    NoProject,
+    /// A search that is to be retrieved found nothing.
+    #[error("no image was found")]
+    NothingFound,
     /// A registration that was not completed.
     #[error("the registration of {file} was interrupted")]
     Interrupted {
@@ -365,7 +431,16 @@ impl Error {
             }
             Self::Dicom { source, .. } | Self::Private { source, .. } => source.kind(),
             Self::Profile(error) => error.kind(),
-            Self::RecordedManifest(_) => Kind::Damaged,
+            Self::Policy(error) => error.kind(),
+            Self::Query(error) => error.kind(),
+            Self::ProjectKey { source, .. } => source.kind(),
+            #[cfg(feature = "view")]
+            Self::Picture { source, .. } => source.kind(),
+            Self::NotAWindow(_) => Kind::Usage,
+            Self::OtherContent { .. } => Kind::Conflict,
+            Self::NoFrames { .. } => Kind::Unsupported,
+            Self::NoSuchFrame { .. } | Self::NothingFound | Self::NoProject => Kind::NotFound,
+            Self::RecordedManifest(_) | Self::FrameTable { .. } => Kind::Damaged,
             Self::Interrupted { .. } => Kind::NotFound,
             Self::NothingToRestore { .. } => Kind::Usage,
             Self::NothingFetched => Kind::Unavailable,
@@ -419,7 +494,24 @@ impl Error {
             }
             Self::Dicom { source, .. } | Self::Private { source, .. } => source.hint(),
             Self::Profile(error) => error.hint(),
-            Self::RecordedManifest(_) => Some("restore the database from a backup".into()),
+            Self::Policy(error) => error.hint(),
+            Self::Query(error) => error.hint(),
+            Self::ProjectKey { role, key, source } if source.kind() == Kind::Denied => Some(match role {
+                Role::Uid => format!("registering needs it: ask its owner for the permission g on key {key}"),
+                Role::Search => {
+                    format!(
+                        "searching by patient and registering need it: ask its owner for the permission g on key {key}"
+                    )
+                }
+            }),
+            Self::ProjectKey { source, .. } => source.hint(),
+            Self::OtherContent { file, .. } => {
+                Some(format!("compare both: `eds retrieve {file} --restore` gives back the one that is registered"))
+            }
+            #[cfg(feature = "view")]
+            Self::Picture { file, .. } => Some(format!("`eds retrieve {file}` gives the file for another viewer")),
+            Self::NoFrames { file } => Some(format!("`eds cat {file}` gives the whole file")),
+            Self::RecordedManifest(_) | Self::FrameTable { .. } => Some("restore the database from a backup".into()),
             Self::Interrupted { .. } => Some("register the image again".into()),
             Self::NothingToRestore { .. } => Some("leave out --restore".into()),
             Self::NotEverywhere { key, nodes } => not_everywhere(*key, nodes),
@@ -435,6 +527,10 @@ impl Error {
             | Self::Runtime(_)
             | Self::Node(_)
             | Self::NotAnId(_)
+            | Self::NoSuchFrame { .. }
+            | Self::NothingFound
+            | Self::NoProject
+            | Self::NotAWindow(_)
             | Self::SomeFailed { .. }
             | Self::NoAnswer { .. }
             | Self::NothingFetched => None,

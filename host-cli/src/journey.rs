@@ -2,23 +2,27 @@
 //!
 //! | part | story |
 //! |---|---|
-//! | `register` | separate the patient, encrypt, split the keys over the servers, store, record |
-//! | `retrieve` | find, fetch the key from any m servers, compare, decrypt; with `--restore` put the patient back |
+//! | `register` | of one image or all below a folder: separate the patient, encrypt, split the keys over the servers, store, record |
+//! | `retrieve` | find, fetch the keys from any m servers, compare, decrypt; with `--restore` put the patient back |
+//! | `search` | images by what may be known of them |
+//! | `frames` | where the frames of an image are, kept so that nobody can exchange them |
 //! | `deliver` | what waits in the queue goes to the key servers that were away |
 //! | `device` | what an imaging device made goes to the key servers, brought by a courier |
 //! | `files` | the same protection for any file or pipe, without catalog and storage |
-//! | `project` | the key of a project, from which replacement UIDs are derived |
+//! | `project` | the keys of a project: for replacing UIDs, telling images apart, and searching |
 
 mod deliver;
 mod device;
 pub mod files;
+mod frames;
 mod project;
 pub mod register;
 pub mod retrieve;
+pub mod search;
 
 use std::{
     io::{Read, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use eds_core::{
@@ -30,11 +34,11 @@ use eds_core::{
     directory::{Directory, Node},
     ids::{FileId, KeyId, Threshold},
     manifest::{self, Manifest},
+    sharing::FileSecret,
 };
 use rand_core::UnwrapErr;
 use tokio::runtime::{Builder, Runtime};
 
-use self::project::Project;
 use crate::{
     Error, audit,
     catalog::Catalog,
@@ -49,7 +53,7 @@ use crate::{
             agree::{Repair, Seen, Share},
         },
     },
-    metadata::Metadata,
+    metadata::{Metadata, policy::Policy},
     output::Output,
     payload::{self, Header, Target, Unlocked, Written},
     queue::Queue,
@@ -230,9 +234,11 @@ pub struct Session {
     storage: LocalStore,
     catalog: Catalog,
     metadata: Metadata,
-    project: Project,
     profile: Profile,
+    policy: Policy,
     terms: Terms,
+    /// Where runs that register show that they are alive.
+    runs: PathBuf,
 }
 
 impl Session {
@@ -246,12 +252,13 @@ impl Session {
             storage: LocalStore::open(&config.storage)?,
             catalog: Catalog::open(&config.catalog)?,
             metadata: Metadata::open(&config.metadata)?,
-            project: Project::default(),
             profile: match &config.profile {
                 Some(path) => Profile::load(path)?,
                 None => Profile::default(),
             },
+            policy: Policy::load(config.policy.as_deref())?,
             terms: config.terms,
+            runs: beside(&config.catalog),
         })
     }
 
@@ -259,6 +266,13 @@ impl Session {
     pub fn profile(&self) -> &Profile {
         &self.profile
     }
+}
+
+/// The folder of the locks of runs, beside the catalog that their entries are in.
+fn beside(catalog: &Path) -> PathBuf {
+    let mut name = catalog.as_os_str().to_owned();
+    name.push(".runs");
+    name.into()
 }
 
 /// A container about to be written under a new key.
@@ -272,13 +286,18 @@ impl Seal {
     /// A container for one of the keys of `prepared`.
     fn new(key: &NewKey, prepared: &Prepared, purpose: &str) -> Result<Self, Error> {
         let manifest = prepared.manifest(key.id).ok_or(RegisterError::Core(eds_core::Error::Mismatch))?;
+        Ok(Self::under(&key.secret, manifest, purpose))
+    }
+
+    /// A container under the key of this manifest.
+    fn under(secret: &FileSecret, manifest: &Manifest, purpose: &str) -> Self {
         let header = Header {
             file: FileId::random(&mut UnwrapErr(getrandom::SysRng)),
-            key: key.id,
+            key: manifest.key,
             epoch: manifest.epoch,
             anchor: manifest.anchor(),
         };
-        Ok(Self { header, key: key.secret.input_key(purpose, key.id), threshold: manifest.threshold })
+        Self { header, key: secret.input_key(purpose, manifest.key), threshold: manifest.threshold }
     }
 
     fn write(&self, input: &mut (impl Read + Send + ?Sized), target: Target<'_>) -> Result<Written, Error> {

@@ -1,33 +1,95 @@
-//! The metadata database: public attributes of each image, and its private part, sealed.
+//! The metadata database: patients, studies, series and images, what may be known of each, and the sealed private parts.
 //!
-//! Nothing here tells who the patient is: the private part is an encrypted container of its own under a key of its own,
-//! and the attributes in clear are those of [`PublicAttributes`] alone. One project key per database, itself held by the
-//! key servers, makes the replaced UIDs the same in every run.
+//! Nothing here tells who the patient is. The [`policy`] says of each attribute whether it is kept in clear (as the
+//! de-identified image has it), as a keyed token that finds whole values and shows none ([`blind`]), or not at all. Patients,
+//! studies, series and images are known by the names that the de-identified image has. The private part is an encrypted
+//! container of its own. An image is there once: its `identity` is a keyed token of the original SOP Instance UID.
+//!
+//! | part | purpose |
+//! |---|---|
+//! | `policy` | what becomes of each attribute |
+//! | `blind` | the tokens that equality is searched by |
+//! | `attributes` | what an image brings along |
+//! | `query` | what is asked for, in the terms of DICOM |
+//! | `store` | the statements, the same for every database |
+//! | `sqlite`, `postgres` | the databases |
 
-use std::path::Path;
+pub mod attributes;
+pub mod blind;
+pub mod policy;
+mod postgres;
+pub mod query;
+mod sqlite;
+mod store;
+
+#[cfg(test)]
+mod conformance;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use eds_core::ids::{FileId, KeyId};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use crate::database::{Layout, array};
+use self::{
+    attributes::Place,
+    query::{Found, Query},
+    store::Database,
+};
+use crate::catalog::Content;
 
 pub use crate::database::Error;
 
-/// The metadata database.
-#[derive(Debug)]
-pub struct Metadata {
-    connection: Connection,
+/// Where the metadata database is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Location {
+    /// A SQLite file.
+    File(PathBuf),
+    /// A PostgreSQL database.
+    Postgres(PostgresLocation),
 }
 
-/// What the database holds of one image.
+/// A PostgreSQL database.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PostgresLocation {
+    /// Host, name of the database and of the user, without a password.
+    pub connection: String,
+    /// A file that holds the password.
+    pub password_file: Option<PathBuf>,
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Postgres(location) => write!(f, "PostgreSQL, {}", location.connection),
+        }
+    }
+}
+
+/// The metadata database.
+pub struct Metadata {
+    database: Mutex<Box<dyn Database>>,
+}
+
+/// What the database holds of one image or file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record {
-    /// The image.
+    /// Its id.
     pub image: FileId,
-    /// Its sealed private part.
-    pub private: SealedPrivatePart,
-    /// What may be known of it.
-    pub attributes: PublicAttributes,
+    /// What it is.
+    pub content: Content,
+    /// Keyed token of the original SOP Instance UID, or of the content of a file that is no image.
+    pub identity: [u8; 32],
+    /// Keyed token of the original's digest.
+    pub digest: [u8; 32],
+    /// Its sealed private part, if it has one.
+    pub private: Option<SealedPrivatePart>,
+    /// Where it stands among patients, studies and series; nothing for a file that is no image.
+    pub place: Option<Place>,
+    /// Where its frames are, with a tag under its key.
+    pub frames: Option<Vec<u8>>,
 }
 
 /// A private part as the database holds it: a whole container, and what it must look like.
@@ -47,7 +109,7 @@ pub struct SealedPrivatePart {
     pub container: Vec<u8>,
 }
 
-/// Attributes that identify nobody and are kept in clear.
+/// Attributes that identify nobody, as the de-identification names them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PublicAttributes {
     /// (0008,0060), for example `CT`.
@@ -66,7 +128,45 @@ pub struct PublicAttributes {
     pub frames: Option<u32>,
 }
 
-/// The project key of a metadata database: which key, and its manifest.
+/// What the database knows already of an image that is to be stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Known {
+    /// Its id.
+    pub image: FileId,
+    /// What it is.
+    pub content: Content,
+    /// Keyed token of the original's digest.
+    pub digest: [u8; 32],
+}
+
+/// What became of a record that was to be stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Inserted {
+    /// It is stored.
+    Done,
+    /// There is one of this identity.
+    Known(Known),
+}
+
+/// What a project has keys for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Replacing UIDs, and telling images apart.
+    Uid,
+    /// Searching by attributes that are not in clear.
+    Search,
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Uid => "uid",
+            Self::Search => "search",
+        }
+    }
+}
+
+/// A key of a project: which, and its manifest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProjectKey {
     /// The key.
@@ -75,13 +175,60 @@ pub struct ProjectKey {
     pub manifest: Vec<u8>,
 }
 
+/// How many images share a key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum KeyScope {
+    /// None.
+    #[default]
+    Image,
+    /// Those of a series.
+    Series,
+    /// Those of a study.
+    Study,
+}
+
+impl KeyScope {
+    const fn code(self) -> i64 {
+        match self {
+            Self::Image => 0,
+            Self::Series => 1,
+            Self::Study => 2,
+        }
+    }
+}
+
+/// The keys that the images of a series or a study share.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupKeys {
+    /// Of a series or of a study.
+    pub scope: KeyScope,
+    /// Its name in the database.
+    pub name: String,
+    /// The key of the images.
+    pub image: ProjectKey,
+    /// The key of the private parts.
+    pub private: ProjectKey,
+}
+
 impl Metadata {
-    /// Opens the database, which is made when it is not there.
+    /// Opens the database; a SQLite file and the tables are made when they are not there.
     ///
     /// # Errors
-    /// [`Error::Foreign`], [`Error::Layout`], [`Error::Sqlite`], [`Error::Place`].
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        Ok(Self { connection: LAYOUT.open(path)? })
+    /// [`Error::Foreign`], [`Error::Layout`], [`Error::Sqlite`], [`Error::Postgres`], [`Error::Place`].
+    pub fn open(location: &Location) -> Result<Self, Error> {
+        let database: Box<dyn Database> = match location {
+            Location::File(path) => Box::new(sqlite::Sqlite::open(path)?),
+            Location::Postgres(location) => Box::new(postgres::Postgres::open(location)?),
+        };
+        Ok(Self { database: Mutex::new(database) })
+    }
+
+    /// Opens a SQLite file.
+    ///
+    /// # Errors
+    /// As [`Metadata::open`].
+    pub fn open_file(path: &Path) -> Result<Self, Error> {
+        Self::open(&Location::File(path.into()))
     }
 
     /// A database that is gone when it is dropped.
@@ -89,227 +236,112 @@ impl Metadata {
     /// # Errors
     /// [`Error::Sqlite`].
     pub fn in_memory() -> Result<Self, Error> {
-        Ok(Self { connection: LAYOUT.in_memory()? })
+        Ok(Self { database: Mutex::new(Box::new(sqlite::Sqlite::in_memory()?)) })
     }
 
-    /// Stores what is known of an image.
+    /// Stores records and the keys that their groups share, all in one transaction. A record whose identity is known
+    /// already is left out and told; a key that another process was first to set stays as it is.
     ///
     /// # Errors
-    /// [`Error::Duplicate`], [`Error::Sqlite`].
-    pub fn insert(&self, record: &Record) -> Result<(), Error> {
-        let Record { image, private, attributes } = record;
-        let rows = self.connection.execute(
-            "INSERT INTO image (image, private_file, private_key, salt, commitment, manifest, container, modality, \
-             sop_class, transfer_syntax, body_part, rows, columns, frames) \
-             VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14) ON CONFLICT DO NOTHING",
-            params![
-                image.as_bytes(),
-                private.file.as_bytes(),
-                private.key.as_bytes(),
-                private.salt,
-                private.commitment,
-                private.manifest,
-                private.container,
-                attributes.modality,
-                attributes.sop_class,
-                attributes.transfer_syntax,
-                attributes.body_part,
-                attributes.rows,
-                attributes.columns,
-                attributes.frames,
-            ],
-        );
-        match rows.map_err(LAYOUT.failed())? {
-            0 => Err(Error::Duplicate { what: LAYOUT.what, file: *image }),
-            _ => Ok(()),
-        }
+    /// [`Error::Duplicate`] for an id that is there; database errors. Then nothing is stored.
+    pub fn insert(&self, records: &[Record], groups: &[GroupKeys]) -> Result<Vec<Inserted>, Error> {
+        store::insert(&mut **self.lock(), records, groups)
     }
 
-    /// What is known of an image.
+    /// The sealed private part of an image.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Damaged`], [`Error::Sqlite`].
-    pub fn record(&self, image: FileId) -> Result<Record, Error> {
-        self.connection
-            .query_row(
-                "SELECT image, private_file, private_key, salt, commitment, manifest, container, modality, sop_class, \
-                 transfer_syntax, body_part, rows, columns, frames FROM image WHERE image = ?1",
-                params![image.as_bytes()],
-                |row| Ok(Record::of(row)),
-            )
-            .optional()
-            .map_err(LAYOUT.failed())?
-            .ok_or(Error::NotFound { what: LAYOUT.what, file: image })?
+    /// [`Error::NotFound`] also when the file has none, [`Error::Damaged`], database errors.
+    pub fn private_part(&self, image: FileId) -> Result<SealedPrivatePart, Error> {
+        store::private_part(&mut **self.lock(), image)
     }
 
-    /// Removes what is known of an image.
+    /// The frame table of an image with its tag, if it has one.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Sqlite`].
+    /// [`Error::NotFound`], [`Error::Damaged`], database errors.
+    pub fn frames(&self, image: FileId) -> Result<Option<Vec<u8>>, Error> {
+        store::frames(&mut **self.lock(), image)
+    }
+
+    /// Whether there is a record of this id.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn contains(&self, image: FileId) -> Result<bool, Error> {
+        store::contains(&mut **self.lock(), image)
+    }
+
+    /// What is known under this identity.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], database errors.
+    pub fn known(&self, identity: &[u8; 32]) -> Result<Option<Known>, Error> {
+        store::known(&mut **self.lock(), identity)
+    }
+
+    /// Removes what is known of an image; series, study and patient go with their last image.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], database errors.
     pub fn remove(&self, image: FileId) -> Result<(), Error> {
-        let rows = self.connection.execute("DELETE FROM image WHERE image = ?1", params![image.as_bytes()]);
-        match rows.map_err(LAYOUT.failed())? {
-            0 => Err(Error::NotFound { what: LAYOUT.what, file: image }),
-            _ => Ok(()),
-        }
+        store::remove(&mut **self.lock(), image)
     }
 
-    /// The project key, once there is one.
+    /// The images that fit a query, ordered by patient, study, series and image.
     ///
     /// # Errors
-    /// [`Error::Damaged`], [`Error::Sqlite`].
-    pub fn project_key(&self) -> Result<Option<ProjectKey>, Error> {
-        let row: Option<(Vec<u8>, Vec<u8>)> = self
-            .connection
-            .query_row("SELECT key, manifest FROM project", [], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()
-            .map_err(LAYOUT.failed())?;
-        row.map(|(key, manifest)| {
-            Ok(ProjectKey { key: KeyId::from_bytes(array(LAYOUT.what, "project key", &key)?), manifest })
-        })
-        .transpose()
+    /// [`Error::Damaged`], database errors.
+    pub fn search(&self, query: &Query) -> Result<Vec<Found>, Error> {
+        store::search(&mut **self.lock(), query)
     }
 
-    /// Sets the project key, for ever. Setting the same one again changes nothing.
+    /// The keys that the images of a series or study share, once there are any.
     ///
     /// # Errors
-    /// [`Error::OtherProjectKey`] when there is another one, perhaps set by another process just now; [`Error::Sqlite`].
-    pub fn set_project_key(&self, project: &ProjectKey) -> Result<(), Error> {
-        self.connection
-            .execute(
-                "INSERT INTO project (one, key, manifest) VALUES (1, ?1, ?2) ON CONFLICT DO NOTHING",
-                params![project.key.as_bytes(), project.manifest],
-            )
-            .map_err(LAYOUT.failed())?;
-        if self.project_key()?.as_ref() == Some(project) { Ok(()) } else { Err(Error::OtherProjectKey) }
+    /// [`Error::Damaged`], database errors.
+    pub fn group_keys(&self, scope: KeyScope, name: &str) -> Result<Option<GroupKeys>, Error> {
+        store::group_keys(&mut **self.lock(), scope, name)
+    }
+
+    /// Whether images of any series or study share this key.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn is_group_key(&self, key: KeyId) -> Result<bool, Error> {
+        store::is_group_key(&mut **self.lock(), key)
+    }
+
+    /// A key of the project, once there is one.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], database errors.
+    pub fn project_key(&self, role: Role) -> Result<Option<ProjectKey>, Error> {
+        store::project_key(&mut **self.lock(), role)
+    }
+
+    /// Sets a key of the project, for ever. Setting the same one again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::OtherProjectKey`] when there is another one, perhaps set by another process just now; database errors.
+    pub fn set_project_key(&self, role: Role, project: &ProjectKey) -> Result<(), Error> {
+        store::set_project_key(&mut **self.lock(), role, project)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Box<dyn Database>> {
+        // Every change is a transaction: whoever panicked left none half done.
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Record {
-    fn of(row: &Row<'_>) -> Result<Self, Error> {
-        let bytes = |index| row.get_ref(index).and_then(|value| Ok(value.as_blob()?)).map_err(LAYOUT.failed());
-        let text = |index| row.get::<_, Option<String>>(index).map_err(LAYOUT.failed());
-        let number = |index| row.get::<_, Option<u32>>(index).map_err(LAYOUT.failed());
-        Ok(Self {
-            image: FileId::from_bytes(array(LAYOUT.what, "image", bytes(0)?)?),
-            private: SealedPrivatePart {
-                file: FileId::from_bytes(array(LAYOUT.what, "private_file", bytes(1)?)?),
-                key: KeyId::from_bytes(array(LAYOUT.what, "private_key", bytes(2)?)?),
-                salt: array(LAYOUT.what, "salt", bytes(3)?)?,
-                commitment: array(LAYOUT.what, "commitment", bytes(4)?)?,
-                manifest: bytes(5)?.to_vec(),
-                container: bytes(6)?.to_vec(),
-            },
-            attributes: PublicAttributes {
-                modality: text(7)?,
-                sop_class: text(8)?,
-                transfer_syntax: text(9)?,
-                body_part: text(10)?,
-                rows: number(11)?,
-                columns: number(12)?,
-                frames: number(13)?,
-            },
-        })
+impl std::fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metadata")
     }
 }
 
 impl std::fmt::Debug for SealedPrivatePart {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SealedPrivatePart({}, key {}, {} bytes)", self.file, self.key, self.container.len())
-    }
-}
-
-const LAYOUT: Layout = Layout {
-    what: "metadata",
-    application: 0x4544_534d, // "EDSM"
-    version: 1,
-    schema: "CREATE TABLE image (
-        image BLOB PRIMARY KEY CHECK (length(image) = 16),
-        private_file BLOB NOT NULL UNIQUE CHECK (length(private_file) = 16),
-        private_key BLOB NOT NULL CHECK (length(private_key) = 16),
-        salt BLOB NOT NULL CHECK (length(salt) = 24),
-        commitment BLOB NOT NULL CHECK (length(commitment) = 32),
-        manifest BLOB NOT NULL,
-        container BLOB NOT NULL,
-        modality TEXT,
-        sop_class TEXT,
-        transfer_syntax TEXT,
-        body_part TEXT,
-        rows INTEGER,
-        columns INTEGER,
-        frames INTEGER
-    ) STRICT;
-    CREATE TABLE project (
-        one INTEGER PRIMARY KEY CHECK (one = 1),
-        key BLOB NOT NULL CHECK (length(key) = 16),
-        manifest BLOB NOT NULL
-    ) STRICT;",
-};
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(number: u8) -> Record {
-        Record {
-            image: FileId::from_bytes([number; 16]),
-            private: SealedPrivatePart {
-                file: FileId::from_bytes([0x80 | number; 16]),
-                key: KeyId::from_bytes([0xc0; 16]),
-                salt: [1; 24],
-                commitment: [2; 32],
-                manifest: vec![3; 4],
-                container: vec![5; 100],
-            },
-            attributes: PublicAttributes { modality: Some("CT".into()), rows: Some(512), ..Default::default() },
-        }
-    }
-
-    fn project(number: u8) -> ProjectKey {
-        ProjectKey { key: KeyId::from_bytes([number; 16]), manifest: vec![number; 9] }
-    }
-
-    #[test]
-    fn records_survive_reopening() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("metadata.sqlite");
-        let metadata = Metadata::open(&path).expect("opens");
-        metadata.insert(&record(1)).expect("inserts");
-        metadata.set_project_key(&project(7)).expect("sets");
-        drop(metadata);
-        let again = Metadata::open(&path).expect("reopens");
-        assert_eq!(again.record(record(1).image).expect("is there"), record(1));
-        assert_eq!(again.project_key().expect("reads"), Some(project(7)));
-        again.remove(record(1).image).expect("removes");
-        assert!(matches!(again.record(record(1).image), Err(Error::NotFound { .. })));
-        assert!(matches!(again.remove(record(1).image), Err(Error::NotFound { .. })));
-    }
-
-    #[test]
-    fn an_image_and_a_private_part_are_stored_once() {
-        let metadata = Metadata::in_memory().expect("opens");
-        metadata.insert(&record(1)).expect("inserts");
-        assert!(matches!(metadata.insert(&record(1)), Err(Error::Duplicate { .. })));
-        let same_part = Record { private: record(1).private, ..record(2) };
-        assert!(matches!(metadata.insert(&same_part), Err(Error::Duplicate { .. })));
-    }
-
-    #[test]
-    fn there_is_one_project_key() {
-        let metadata = Metadata::in_memory().expect("opens");
-        assert_eq!(metadata.project_key().expect("reads"), None);
-        metadata.set_project_key(&project(1)).expect("sets");
-        metadata.set_project_key(&project(1)).expect("the same again is fine");
-        assert!(matches!(metadata.set_project_key(&project(2)), Err(Error::OtherProjectKey)));
-        assert_eq!(metadata.project_key().expect("reads"), Some(project(1)));
-    }
-
-    #[test]
-    fn another_layout_is_refused() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("metadata.sqlite");
-        drop(Metadata::open(&path).expect("opens"));
-        Connection::open(&path).expect("opens").pragma_update(None, "user_version", 9).expect("updates");
-        assert!(matches!(Metadata::open(&path), Err(Error::Layout { found: 9, known: 1, .. })));
     }
 }

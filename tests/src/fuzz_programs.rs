@@ -125,6 +125,14 @@ pub fn image(bytes: &[u8]) {
     let how = How { pass_suspect: true, report: true, ..How::new(&HOW.0, &HOW.1) };
     if let Ok(separated) = deidentify(&mut Cursor::new(bytes), &how) {
         assert_eq!(separated.original_length(), bytes.len() as u64);
+        let (Ok(original), Ok(cleaned)) = (separated.original_header(), separated.deidentified_header()) else {
+            panic!("what was taken apart cannot be read again");
+        };
+        look(&original, &cleaned);
+        if let Ok(Some(table)) = separated.frames(&mut Cursor::new(bytes), &original) {
+            let inside = |(start, length): (u64, u64)| start + length <= separated.length();
+            assert!((1..=table.count().min(8)).filter_map(|number| table.pieces(number)).flatten().all(inside));
+        }
         let image = ImageBinding { file: FileId::from_bytes([1; 16]), salt: [2; 24], commitment: [3; 32] };
         let mut input = Cursor::new(bytes);
         let mut stream = separated.deidentified(&mut input).expect("starts");
@@ -153,6 +161,14 @@ pub fn profile(bytes: &[u8]) {
             assert!(!faults.is_empty() && faults.iter().all(|fault| (1..=lines).contains(&fault.line)));
         }
     }
+}
+
+/// What the metadata database takes of an image.
+fn look(original: &eds::dicom::Header<'_>, cleaned: &eds::dicom::Header<'_>) {
+    use eds::metadata::{attributes::Place, blind::SearchKey, policy::Policy};
+    let (policy, key) = (Policy::default(), SearchKey::new([8; 32]));
+    let place = Place::of(eds_core::ids::FileId::from_bytes([9; 16]), original, cleaned, "", &policy, &key);
+    assert!(place.nodes().iter().all(|(_, node)| !node.name.is_empty() && !node.json().is_empty()));
 }
 
 const PROXY: &[u8] = include_bytes!("../fuzz/seeds/certificate/proxy-with-attributes.der");

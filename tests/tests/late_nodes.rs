@@ -87,13 +87,13 @@ fn an_image_is_registered_with_two_of_three_and_the_third_opens_it_later() -> Ou
         "2 of 3 key servers hold their shares",
         "all of these are needed",
         "node 3 (",
-        "3 share(s) wait",
+        "4 share(s) wait",
         "eds queue run",
     ] {
         assert!(done.stderr.contains(said), "no {said:?} in\n{}", done.stderr);
     }
-    // The key of the project, and those of image and private part.
-    assert_eq!(waiting(&alice)?, 2);
+    // The two keys of the project, and those of image and private part.
+    assert_eq!(waiting(&alice)?, 3);
     let queue = alice.state().join("queue.sqlite");
     assert_eq!(fs::metadata(&queue)?.permissions().mode() & 0o077, 0);
     let retrieve = || -> Outcome {
@@ -109,18 +109,18 @@ fn an_image_is_registered_with_two_of_three_and_the_third_opens_it_later() -> Ou
         &["waits in the queue of this computer since", "cannot be reached", "eds queue run"],
     )?;
     let doctor = alice.eds(["doctor"])?.text();
-    assert!(doctor.contains("ok    queue") && doctor.contains("2 for node 3"), "{doctor}");
+    assert!(doctor.contains("ok    queue") && doctor.contains("3 for node 3"), "{doctor}");
     alice.eds(["queue", "show", "1"])?.success()?;
-    alice.eds(["queue", "run"])?.failed(exit::UNAVAILABLE, &["2 message(s) still wait", "eds queue run"])?;
+    alice.eds(["queue", "run"])?.failed(exit::UNAVAILABLE, &["3 message(s) still wait", "eds queue run"])?;
 
     cluster.node(3)?.start()?;
     // Nobody but the registrant delivers it, and a renewed certificate of the same name is the same registrant.
     cluster.authority().person("mallory")?.write(alice.home(), "me")?;
-    let stuck = alice.eds(["queue", "run"])?.failed(exit::DENIED, &["2 of them for ever"])?;
+    let stuck = alice.eds(["queue", "run"])?.failed(exit::DENIED, &["3 of them for ever"])?;
     assert!(stuck.text().contains("nobody but its registrant can deliver it"), "{}", stuck.text());
     cluster.authority().person("alice")?.write(alice.home(), "me")?;
     let run = alice.eds(["queue", "run"])?.success()?.text();
-    assert_eq!(run.matches("delivered  ").count(), 2, "{run}");
+    assert_eq!(run.matches("delivered  ").count(), 3, "{run}");
     assert_eq!(waiting(&alice)?, 0);
     alice.eds(["key", "status", &id])?.success()?;
     alice.eds(["doctor"])?.success()?;

@@ -81,7 +81,7 @@ fn rooms(report: &mut Report, config: &Config) -> Result<(), Error> {
         }),
     )?;
     let metadata = Metadata::open(&config.metadata).map_err(Error::from);
-    report.note("metadata", metadata.map(|_| config.metadata.display().to_string()))
+    report.note("metadata", metadata.map(|_| config.metadata.to_string()))
 }
 
 /// What waits in the queue. That it waits is well; that it can never be delivered is not.

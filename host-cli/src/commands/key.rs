@@ -16,7 +16,7 @@ use crate::{
     Error,
     catalog::{self, Catalog},
     config::Config,
-    metadata::Metadata,
+    metadata::{Metadata, Role},
 };
 
 /// Look at keys on the key servers, and say who may use them.
@@ -74,11 +74,18 @@ impl Part {
     fn resolve(self, id: &str, config: &Config) -> Result<KeyId, Error> {
         if self.private {
             let image: FileId = id.parse().map_err(|_| Error::NotAnId(id.into()))?;
-            return Ok(Metadata::open(&config.metadata)?.record(image)?.private.key);
+            return Ok(Metadata::open(&config.metadata)?.private_part(image)?.key);
+        }
+        if let Some(role) = ROLES.iter().find_map(|(word, role)| (*word == id).then_some(*role)) {
+            let project = Metadata::open(&config.metadata)?.project_key(role)?;
+            return project.map(|project| project.key).ok_or(Error::NoProject);
         }
         resolve(id, &config.catalog)
     }
 }
+
+/// Words for the keys of a project.
+const ROLES: [(&str, Role); 2] = [("search", Role::Search), ("uids", Role::Uid)];
 
 /// The key that an id stands for: of a catalog entry, or the id itself.
 fn resolve(id: &str, catalog: &Path) -> Result<KeyId, Error> {

@@ -1,40 +1,46 @@
-//! `eds register`: images go in.
+//! `eds register`: images go in, one by one or all below a folder.
 
-use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
+mod progress;
+mod report;
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use self::{
+    progress::Progress,
+    report::{Report, Reports},
 };
-
-use clap::Args;
-
 use super::{
     Options,
-    queue::{AtQuorum, in_passing, tell_late},
+    queue::{AtQuorum, in_passing},
     warn,
 };
 use crate::{
     Error,
-    catalog::Content,
     dicom::Region,
     journey::{
         Session,
-        register::{self, Registration, register},
+        register::{self, Clock, Event, register, walk},
     },
-    output::{self, Existing, Output},
+    metadata::KeyScope,
 };
 
 /// The arguments of `eds register`.
 #[derive(Args, Debug)]
 pub struct Register {
-    /// The images; files that are not DICOM are encrypted whole
-    #[arg(value_name = "IMAGE", required = true)]
-    images: Vec<PathBuf>,
+    /// The images, and folders with images; a named file that is not DICOM is encrypted whole, one in a folder is reported
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+    /// How many images share a key, and so an access list
+    #[arg(long, value_name = "WHAT", default_value = "image")]
+    key_per: KeyPer,
     /// How many key servers are needed to open them [default: of the configuration, else more than half]
     #[arg(short = 'm', long, value_name = "M")]
     threshold: Option<u8>,
     #[command(flatten)]
     quorum: AtQuorum,
-    /// Encrypt the files whole, without looking into them
+    /// Encrypt whole, without looking into them, the files that are named, and those in folders that cannot be read as DICOM
     #[arg(long)]
     opaque: bool,
     /// De-identification profile [default: of the configuration, else the one that `eds profile show` prints]
@@ -49,6 +55,20 @@ pub struct Register {
     /// Write what was done to each element of each image into this file: a line of JSON for each image
     #[arg(long, value_name = "FILE", conflicts_with = "opaque")]
     report: Option<PathBuf>,
+    /// Write what becomes of each file as a line of JSON on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+/// How many images share a key.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum KeyPer {
+    /// Each image has a key of its own
+    Image,
+    /// The images of a series share one
+    Series,
+    /// The images of a study share one
+    Study,
 }
 
 impl Register {
@@ -59,76 +79,44 @@ impl Register {
         let session = Session::open(&config)?;
         let how = register::Options {
             opaque: self.opaque,
+            scope: match self.key_per {
+                KeyPer::Image => KeyScope::Image,
+                KeyPer::Series => KeyScope::Series,
+                KeyPer::Study => KeyScope::Study,
+            },
             threshold: self.threshold,
             quorum: self.quorum.given(),
             masks: self.masks,
             pass_suspect: self.pass_suspect,
             report: self.report.is_some(),
         };
-        let mut reports = self.report.map(|path| Reports::open(&path)).transpose()?;
-        let (mut failed, mut late) = (None, Vec::new());
-        for path in &self.images {
-            match register(&session, path, &how) {
-                Ok(done) => {
-                    warn(&done.warnings);
-                    for suspicion in &done.suspicions {
-                        eprintln!("eds: warning: {}: {suspicion}", path.display());
-                    }
-                    if let Some(reports) = &mut reports {
-                        reports.add(path, &done)?;
-                    }
-                    let what = match done.content {
-                        Content::Opaque if done.quarantined => "quarantined: encrypted whole, to be looked at",
-                        Content::Image => "the patient's data is separated and sealed",
-                        Content::Opaque => "not looked into, encrypted whole",
-                    };
-                    eprintln!("{}: {what}; {} key servers open it", path.display(), done.threshold);
-                    tell_late(done.threshold, &done.late);
-                    late.extend(done.late);
-                    output::print(&format!("{}\t{}\n", done.file, path.display()))?;
-                }
-                Err(error) if self.images.len() == 1 => return Err(error),
-                Err(error) => {
-                    eprintln!("{}", error.report());
-                    failed.get_or_insert(error.kind());
-                }
-            }
+        let reports = self.report.map(|path| Reports::open(&path)).transpose()?;
+        let found = walk(&self.paths);
+        let (files, bytes) = (found.sources.len(), found.bytes());
+        let mut report = Report::new(self.json, self.paths.iter().any(|path| path.is_dir()), reports);
+        for (path, reason) in found.left_out {
+            report.event(Event::LeftOut { path, reason })?;
         }
-        in_passing(session.deliver_in_passing(&late));
-        if let Some(reports) = reports {
-            reports.finish()?;
+        for (path, error) in found.failed {
+            report.event(Event::Failed { path, error })?;
         }
-        failed.map_or(Ok(()), |kind| Err(Error::SomeFailed { kind }))
-    }
-}
-
-/// The file of `--report`, which appears under its name when all images were tried.
-struct Reports(Output);
-
-impl Reports {
-    fn open(path: &Path) -> Result<Self, Error> {
-        Ok(Self(Output::open(path, Existing::Keep)?))
-    }
-
-    fn add(&mut self, path: &Path, done: &Registration) -> Result<(), Error> {
-        let suspicions: Vec<_> = done.suspicions.iter().map(ToString::to_string).collect();
-        let line = serde_json::json!({
-            "file": path.display().to_string(),
-            "id": done.file.to_string(),
-            "quarantined": done.quarantined,
-            "suspicions": suspicions,
-            "deidentification": done.report,
+        let clock = Clock::default();
+        let progress = Progress::new(files, bytes, self.json);
+        let done = progress.during(&clock, |progress| {
+            register(&session, found.sources, &how, &clock, &mut |event| progress.around(|| report.event(event)))
         });
-        match &mut self.0 {
-            Output::File(file) => writeln!(file.file(), "{line}").map_err(Error::Report),
-            Output::Stdout => Ok(output::print(&format!("{line}\n"))?),
-        }
-    }
-
-    fn finish(self) -> Result<(), Error> {
-        match self.0 {
-            Output::File(file) => Ok(file.finish()?),
-            Output::Stdout => Ok(()),
-        }
+        let summary = match done {
+            Ok(summary) => summary,
+            // What was registered before is, and is worth knowing when there were more files.
+            Err(error) => {
+                report.stopped()?;
+                return Err(error);
+            }
+        };
+        warn(&summary.warnings);
+        report.late(&summary.late);
+        report.end(&summary)?;
+        in_passing(session.deliver_in_passing(&summary.late));
+        report.into_result()
     }
 }

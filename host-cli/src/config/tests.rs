@@ -44,7 +44,7 @@ fn every_setting_is_taken() {
     assert_eq!(config.state, directory.path().join("s"));
     assert_eq!(config.storage, Path::new("/objects"));
     assert_eq!(config.catalog, directory.path().join("c.sqlite"));
-    assert_eq!(config.metadata, directory.path().join("m.sqlite"));
+    assert_eq!(config.metadata, Location::File(directory.path().join("m.sqlite")));
     assert_eq!(config.terms, Terms { needed: Some(3), quorum: Quorum::Nodes(4) });
     let login = Login {
         issuer: "https://id.example".into(),

@@ -17,7 +17,7 @@ use eds_core::{
 
 use super::{Error, spool::Whole};
 use crate::{
-    catalog::{Catalog, Content, Entry, State},
+    catalog::{Catalog, Content, Entry, NO_RUN, State},
     config::Config,
     journey::Nodes,
     keystore::{NodeError, Quorum},
@@ -98,7 +98,7 @@ impl Carrier {
 
         self.record(entry(begin, &bundle, &opening, geometry, length))?;
         let registered = self.nodes.deliver_bundle(&bundle, self.quorum)?;
-        self.catalog.complete(file)?;
+        self.catalog.complete(&[file])?;
         let threshold = bundle.manifest().threshold;
         Ok(Carried { begin, threshold, late: registered.late, unconfirmed: registered.unconfirmed })
     }
@@ -111,7 +111,7 @@ impl Carrier {
 
     /// Puts an entry into the catalog, unless it is there.
     fn record(&self, entry: Entry) -> Result<(), crate::Error> {
-        match self.catalog.begin(&entry) {
+        match self.catalog.begin(std::slice::from_ref(&entry)) {
             Err(crate::database::Error::Duplicate { .. }) => {
                 let before = self.catalog.entry(entry.file)?;
                 let same = Entry { created: entry.created, state: entry.state, ..before } == entry;
@@ -138,6 +138,8 @@ fn entry(begin: Begin, bundle: &Bundle<'_>, opening: &Opening, geometry: Geometr
         state: State::Pending,
         created: SystemTime::now(),
         private_part: None,
+        private_key: None,
+        run: NO_RUN,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, BufReader, Cursor, Read, Seek, SeekFrom},
 };
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -18,6 +18,8 @@ use crate::{
         Error, PrivatePart, ProjectSecret,
         clean::Cleaner,
         dataset::{self, Encoding, find, text},
+        frames::{self, FrameTable},
+        header::Header,
         pixels::{
             Facts, Region, Suspect, Suspicion,
             blank::{Blanked, Blanks},
@@ -57,6 +59,8 @@ impl<'a> How<'a> {
 pub struct Separated {
     /// The de-identified file before its pixel data.
     head: Vec<u8>,
+    /// Where in `head` the data set starts.
+    dataset: usize,
     original: Split,
     attributes: PublicAttributes,
     suspicions: Vec<Suspicion>,
@@ -134,7 +138,8 @@ pub fn deidentify<R: Read + Seek>(input: &mut R, how: &How<'_>) -> Result<Separa
     };
     let sop_class = attributes.sop_class.as_ref().or(original.meta.sop_class.as_ref());
     let head = file(&dataset, sop_class, value(tags::SOP_INSTANCE_UID).as_ref(), &original.meta.transfer_syntax);
-    Ok(Separated { head, original, attributes, suspicions, report, blanks })
+    let dataset = head.len().saturating_sub(dataset.len());
+    Ok(Separated { head, dataset, original, attributes, suspicions, report, blanks })
 }
 
 /// Preamble, file meta information of our own (PS3.10, section 7.1), and the data set.
@@ -207,6 +212,38 @@ impl Separated {
     /// As [`Separated::report`], to keep it.
     pub fn take_report(&mut self) -> Option<Report> {
         self.report.take()
+    }
+
+    /// The attributes of the original.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn original_header(&self) -> Result<Header<'_>, Error> {
+        Header::parse(self.original.bytes.dataset(), self.original.encoding)
+    }
+
+    /// The attributes of the de-identified file.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn deidentified_header(&self) -> Result<Header<'_>, Error> {
+        Header::parse(self.head.get(self.dataset..).unwrap_or_default(), self.original.encoding)
+    }
+
+    /// Where the frames are in the de-identified file; none when they cannot be told apart. `input` is the same file
+    /// again.
+    ///
+    /// # Errors
+    /// [`Error::Read`], [`Error::Malformed`], [`Error::Truncated`].
+    pub fn frames<R: Read + Seek>(&self, input: &mut R, header: &Header<'_>) -> Result<Option<FrameTable>, Error> {
+        let start = held(&self.head);
+        match &self.original.bytes {
+            Bytes::Parts { pixels, .. } => frames::find(BufReader::with_capacity(64, input), pixels, start, header),
+            Bytes::Deflated { inflated, pixels, .. } => {
+                let at = |position| u64::try_from(position).unwrap_or(u64::MAX);
+                frames::find(Cursor::new(&**inflated), &(at(pixels.start)..at(pixels.end)), start, header)
+            }
+        }
     }
 
     /// Length of the de-identified file in bytes.

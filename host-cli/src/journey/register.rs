@@ -1,35 +1,61 @@
-//! An image goes in.
+//! Images go in: one, or all below a folder.
 //!
-//! The keys are split in memory first, so that the container can be written before any node is asked; it gets its name
-//! only after every node has stored its share, or a quorum of them with the other shares safe in the queue. The catalog holds a pending entry meanwhile. When a step fails, the steps
-//! before it are undone; when the process is killed, the pending entry tells what was begun, and nothing looks
-//! registered that is not.
+//! Threads take the files apart and encrypt each into a container that has no name yet. What is ready is committed in
+//! batches: the catalog holds pending entries, the servers store the new keys of the batch in one call each, the containers
+//! get their names, the metadata database takes the records in one transaction, and the entries are complete. A batch
+//! that fails is undone, and ends the run.
+//!
+//! A run can be killed at any moment. The next one finds its pending entries, completes what the metadata database has and
+//! undoes the rest; an image that is in the metadata database is not registered again. So whatever happens, each image
+//! is registered once. What makes it the same image is its original SOP Instance UID; other content under it is refused.
+
+mod clock;
+mod commit;
+mod keys;
+mod prepare;
+mod recover;
+mod run;
+mod walk;
 
 use std::{
-    fs::File,
-    io::{Seek, SeekFrom},
-    path::Path,
-    time::SystemTime,
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use eds_core::ids::{FileId, KeyId, Threshold};
 
-use super::{PURPOSE_FILE, PURPOSE_PRIVATE, Seal, Session, encode};
+use self::{
+    commit::Batch,
+    keys::Keys,
+    prepare::{Prepared, Preparer},
+    run::Run,
+};
+use super::{Session, project::ProjectKeys};
 use crate::{
     Error,
-    catalog::{Content, Entry, State},
-    dicom::{self, How, ImageBinding, Region, Report, Separated, Suspicion, deidentify},
-    keystore::{NewKey, NodeError, Prepared, Quorum, Terms},
-    metadata::{Record, SealedPrivatePart},
-    payload::{Target, Written},
-    storage::{NewObject, ObjectName, ObjectStore as _},
+    catalog::Content,
+    dicom::{How, Region, Report, Suspicion},
+    keystore::{NodeError, Quorum, Terms},
+    metadata::KeyScope,
 };
+
+pub use clock::{Clock, Shares};
+pub use walk::{Source, Walk, walk};
 
 /// How to register.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Encrypt the file whole, without looking into it.
+    /// Encrypt whole what cannot be read as DICOM; a file that was named, in any case.
     pub opaque: bool,
+    /// How many images share a key.
+    pub scope: KeyScope,
     /// How many nodes are needed to open it; that of the configuration when `None`.
     pub threshold: Option<u8>,
     /// How many nodes must hold their shares; that of the configuration when `None`.
@@ -42,21 +68,60 @@ pub struct Options {
     pub report: bool,
 }
 
+/// What became of a file, in the order in which it is known.
+#[derive(Debug)]
+pub enum Event {
+    /// It is registered.
+    Registered(Registration),
+    /// It was registered before, with the same content.
+    Known {
+        /// The file.
+        path: PathBuf,
+        /// The id it has.
+        file: FileId,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// It is no DICOM image and was left alone.
+    LeftOut {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// It could not be registered.
+    Failed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: Error,
+    },
+    /// What an interrupted run had left was cleared up.
+    Recovered(Recovered),
+}
+
 /// What was registered.
 #[derive(Debug)]
 pub struct Registration {
+    /// The file.
+    pub path: PathBuf,
     /// The id to retrieve it with.
     pub file: FileId,
     /// The key of the image.
     pub key: KeyId,
+    /// Its size in bytes.
+    pub size: u64,
     /// Whether the patient's data was separated, or the file was encrypted whole.
     pub content: Content,
     /// How many of how many nodes open it.
     pub threshold: Threshold,
-    /// Nodes that did not do as they should, although it succeeded.
-    pub warnings: Vec<NodeError>,
-    /// Nodes whose share waits in the queue.
-    pub late: Vec<NodeError>,
+    /// What the de-identification has to say.
+    pub notes: Notes,
+}
+
+/// What the de-identification of an image has to say.
+#[derive(Debug, Default)]
+pub struct Notes {
     /// What is suspect about the image.
     pub suspicions: Vec<Suspicion>,
     /// Whether it was encrypted whole for that reason, to be looked at.
@@ -65,187 +130,156 @@ pub struct Registration {
     pub report: Option<Report>,
 }
 
-/// Registers one file. DICOM images are separated from the patient's data first; other files are encrypted whole.
+/// What was found of interrupted runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Recovered {
+    /// Registrations that were complete but for a mark in the catalog.
+    pub completed: usize,
+    /// Registrations that were taken back, to be made again.
+    pub taken_back: usize,
+    /// Registrations that cannot be taken back yet, because key servers do not answer.
+    pub left: usize,
+}
+
+/// What a run did.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// Nodes that did not do as they should, although it succeeded.
+    pub warnings: Vec<NodeError>,
+    /// Nodes whose share waits in the queue.
+    pub late: Vec<NodeError>,
+    /// Calls in which keys were registered.
+    pub registrations: usize,
+    /// Keys that were registered.
+    pub keys: usize,
+    /// Where the time went.
+    pub shares: Shares,
+}
+
+/// Registers files. `tell` hears what becomes of each as soon as that is certain.
 ///
 /// # Errors
-/// What reading, separating, registering, storing or recording failed with; then nothing is registered.
-pub fn register(session: &Session, path: &Path, options: &Options) -> Result<Registration, Error> {
-    let mut input = File::open(path).map_err(Error::reading(path))?;
-    let mut warnings = Vec::new();
+/// What keeps all further files from being registered: key servers, storage or databases that cannot be used, and what `tell`
+/// failed with. What was told before stays registered.
+pub fn register(
+    session: &Session,
+    sources: Vec<Source>,
+    options: &Options,
+    clock: &Clock,
+    tell: &mut dyn FnMut(Event) -> Result<(), Error>,
+) -> Result<Summary, Error> {
+    let mut summary = Summary::default();
     let terms = Terms {
         needed: options.threshold.or(session.terms.needed),
         quorum: options.quorum.unwrap_or(session.terms.quorum),
     };
-    if options.opaque {
-        return register_opaque(session, input, terms, warnings);
+    let recovered = recover::recover(session, &mut summary.warnings)?;
+    if recovered != Recovered::default() {
+        tell(Event::Recovered(recovered))?;
     }
-    let secret = session.project.secret(&session.nodes, &session.metadata, terms, &mut warnings)?;
-    let how = How {
-        profile: &session.profile,
-        secret,
-        masks: &options.masks,
-        pass_suspect: options.pass_suspect,
-        report: options.report,
-    };
-    match deidentify(&mut input, &how) {
-        Ok(image) => register_image(session, path, image, input, terms, warnings),
-        Err(dicom::Error::Quarantine { suspicions }) => {
-            input.seek(SeekFrom::Start(0)).map_err(Error::reading(path))?;
-            let registration = register_opaque(session, input, terms, warnings)?;
-            Ok(Registration { suspicions, quarantined: true, ..registration })
-        }
-        Err(dicom::Error::NotDicom) => {
-            input.seek(SeekFrom::Start(0)).map_err(Error::reading(path))?;
-            register_opaque(session, input, terms, warnings)
-        }
-        Err(source) => Err(Error::Dicom { path: path.into(), source }),
+    let project = ProjectKeys::open(&session.nodes, &session.metadata, terms, &mut summary.warnings)?;
+    let run = Run::begin(&session.runs)?;
+    let keys = Keys::new(&session.nodes, &session.metadata, terms, options.scope);
+    // Copies of an image within one run wait until the first is in the database, and are compared with it then.
+    let mut sources = sources;
+    while !sources.is_empty() {
+        let preparer = Preparer {
+            storage: &session.storage,
+            metadata: &session.metadata,
+            policy: &session.policy,
+            project: &project,
+            how: How {
+                profile: &session.profile,
+                secret: &project.secret,
+                masks: &options.masks,
+                pass_suspect: options.pass_suspect,
+                report: options.report,
+            },
+            keys: &keys,
+            clock,
+            run: run.id(),
+            opaque: options.opaque,
+            claimed: Mutex::default(),
+        };
+        sources = round(session, &preparer, sources, &mut summary, tell)?;
     }
+    summary.warnings.extend(keys.into_warnings());
+    summary.shares = clock.shares();
+    Ok(summary)
 }
 
-fn register_image(
+/// Registers each file once; returns those that are copies of another of them.
+fn round(
     session: &Session,
-    path: &Path,
-    mut image: Separated,
-    mut input: File,
-    terms: Terms,
-    warnings: Vec<NodeError>,
-) -> Result<Registration, Error> {
-    let [image_key, private_key] = [NewKey::random(), NewKey::random()];
-    let ids = [image_key.id, private_key.id];
-    let keys = [image_key, private_key];
-    let prepared = session.nodes.keystore().prepare(&keys, terms)?;
-    let [image_key, private_key] = keys;
-
-    let seal = Seal::new(&image_key, &prepared, PURPOSE_FILE)?;
-    let object = session.storage.create(&ObjectName::of(seal.header.file))?;
-    let unreadable = |source| Error::Dicom { path: path.into(), source };
-    let mut stream = image.deidentified(&mut input).map_err(unreadable)?;
-    let written = seal.write(&mut stream, Target::File(object.file()))?;
-    let finished = stream.finish().map_err(unreadable)?;
-
-    let attributes = image.attributes().clone();
-    let (suspicions, report) = (image.suspicions().to_vec(), image.take_report());
-    let start = written.fingerprint.start;
-    let binding = ImageBinding { file: seal.header.file, salt: start.salt, commitment: start.commitment };
-    let part = image.into_private_part(binding, finished).encode().map_err(unreadable)?;
-    let private = seal_private(&private_key, &prepared, &part)?;
-    let entry = entry(&seal, &prepared, &written, Content::Image, Some(private.file))?;
-    let record = Record { image: seal.header.file, private, attributes };
-    let steps = Steps { session, entry, keys: &ids, record: Some(record), threshold: seal.threshold, warnings };
-    Ok(Registration { suspicions, report, ..steps.run(prepared, object)? })
-}
-
-fn register_opaque(
-    session: &Session,
-    mut input: File,
-    terms: Terms,
-    warnings: Vec<NodeError>,
-) -> Result<Registration, Error> {
-    let key = NewKey::random();
-    let prepared = session.nodes.keystore().prepare(std::slice::from_ref(&key), terms)?;
-    let seal = Seal::new(&key, &prepared, PURPOSE_FILE)?;
-    let object = session.storage.create(&ObjectName::of(seal.header.file))?;
-    let written = seal.write(&mut input, Target::File(object.file()))?;
-    let entry = entry(&seal, &prepared, &written, Content::Opaque, None)?;
-    Steps { session, entry, keys: &[key.id], record: None, threshold: seal.threshold, warnings }.run(prepared, object)
-}
-
-fn seal_private(key: &NewKey, prepared: &Prepared, part: &[u8]) -> Result<SealedPrivatePart, Error> {
-    let seal = Seal::new(key, prepared, PURPOSE_PRIVATE)?;
-    let mut container = Vec::new();
-    let written = seal.write(&mut &*part, Target::Stream(&mut container))?;
-    let start = written.fingerprint.start;
-    Ok(SealedPrivatePart {
-        file: seal.header.file,
-        key: key.id,
-        salt: start.salt,
-        commitment: start.commitment,
-        manifest: prepared.manifest(key.id).map(encode).transpose()?.unwrap_or_default(),
-        container,
-    })
-}
-
-fn entry(
-    seal: &Seal,
-    prepared: &Prepared,
-    written: &Written,
-    content: Content,
-    private_part: Option<FileId>,
-) -> Result<Entry, Error> {
-    let header = &seal.header;
-    Ok(Entry {
-        file: header.file,
-        content,
-        key: header.key,
-        object: ObjectName::of(header.file),
-        plain_size: written.plain_len,
-        stored_size: written.container_len,
-        salt: written.fingerprint.start.salt,
-        commitment: written.fingerprint.start.commitment,
-        anchor: header.anchor,
-        manifest: prepared.manifest(header.key).map(encode).transpose()?.unwrap_or_default(),
-        state: State::Pending,
-        created: SystemTime::now(),
-        private_part,
-    })
-}
-
-/// The steps from an unnamed container to a registered image, and the way back.
-struct Steps<'a> {
-    session: &'a Session,
-    entry: Entry,
-    keys: &'a [KeyId],
-    record: Option<Record>,
-    threshold: Threshold,
-    warnings: Vec<NodeError>,
-}
-
-impl Steps<'_> {
-    fn run(mut self, prepared: Prepared, object: Box<dyn NewObject>) -> Result<Registration, Error> {
-        let catalog = &self.session.catalog;
-        catalog.begin(&self.entry)?;
-        let registered = match self.session.nodes.register(prepared) {
-            Ok(registered) => registered,
-            Err(error) => {
-                catalog.discard(self.entry.file)?;
-                return Err(error);
+    preparer: &Preparer<'_>,
+    sources: Vec<Source>,
+    summary: &mut Summary,
+    tell: &mut dyn FnMut(Event) -> Result<(), Error>,
+) -> Result<Vec<Source>, Error> {
+    let threads = thread::available_parallelism().map_or(2, usize::from).min(sources.len()).min(MAX_THREADS);
+    let left = Mutex::new(VecDeque::from(sources));
+    let stop = AtomicBool::new(false);
+    let (sender, receiver) = mpsc::sync_channel::<(Source, Prepared)>(2 * threads);
+    let mut copies = Vec::new();
+    let done = thread::scope(|scope| {
+        for _ in 0..threads {
+            let (sender, left, stop) = (sender.clone(), &left, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let next = left.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let Some(source) = next else { break };
+                    let prepared = preparer.prepare(&source);
+                    if sender.send((source, prepared)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut collect = || {
+            let mut batch = Batch::default();
+            let mut since = Instant::now();
+            loop {
+                if batch.is_empty() {
+                    since = Instant::now();
+                }
+                let wait = if batch.is_empty() { FOR_EVER } else { PATIENCE.saturating_sub(since.elapsed()) };
+                let ended = match receiver.recv_timeout(wait) {
+                    Ok((source, Prepared::Copy)) => {
+                        copies.push(source);
+                        false
+                    }
+                    Ok((_, Prepared::Sealed(item))) => {
+                        batch.push(*item);
+                        false
+                    }
+                    Ok((source, prepared)) => {
+                        tell(prepared.into_event(source))?;
+                        false
+                    }
+                    Err(RecvTimeoutError::Timeout) => false,
+                    Err(RecvTimeoutError::Disconnected) => true,
+                };
+                let due = batch.is_full() || (!batch.is_empty() && since.elapsed() >= PATIENCE);
+                if due || (ended && !batch.is_empty()) {
+                    commit::commit(session, preparer, std::mem::take(&mut batch), summary, tell)?;
+                }
+                if ended {
+                    return Ok(());
+                }
             }
         };
-        self.warnings.extend(registered.unconfirmed);
-        if let Err(error) = self.keep(object) {
-            self.undo();
-            return Err(error);
-        }
-        Ok(Registration {
-            file: self.entry.file,
-            key: self.entry.key,
-            content: self.entry.content,
-            threshold: self.threshold,
-            warnings: self.warnings,
-            late: registered.late,
-            suspicions: Vec::new(),
-            quarantined: false,
-            report: None,
-        })
-    }
-
-    fn keep(&self, object: Box<dyn NewObject>) -> Result<(), Error> {
-        object.finish()?;
-        if let Some(record) = &self.record {
-            self.session.metadata.insert(record)?;
-        }
-        Ok(self.session.catalog.complete(self.entry.file)?)
-    }
-
-    /// Takes everything back, as far as it can be done. The pending entry goes only when all else is gone.
-    fn undo(&self) {
-        let file = self.entry.file;
-        let undone = self.session.nodes.unregister(self.keys).is_empty();
-        // What was not there yet cannot be removed, and that is well.
-        let _ = self.session.metadata.remove(file);
-        let _ = self.session.storage.delete(&self.entry.object);
-        if undone {
-            let _ = self.session.catalog.discard(file);
-        }
-    }
+        let done = collect();
+        stop.store(true, Ordering::Relaxed);
+        // Whoever waits to hand something over is let go.
+        drop(receiver);
+        done
+    });
+    done.map(|()| copies)
 }
+
+/// More would wait for the disk, and for each other.
+const MAX_THREADS: usize = 16;
+/// How long what is ready may wait for more to be committed with it.
+const PATIENCE: Duration = Duration::from_secs(2);
+const FOR_EVER: Duration = Duration::from_secs(1 << 20);

@@ -1,31 +1,50 @@
-//! An image comes back.
+//! Images come back.
 //!
-//! The container must be the one that was recorded before its key is even asked for. The key comes from any m nodes. The
-//! end of the container is checked before its beginning is released, and each chunk before it is; a file appears under
-//! its name only when it is whole and, for a restored original, when its digest is right. Decrypted data is in this
-//! process's memory and in the output that the user asked for, and nowhere else.
+//! A container must be the one that was recorded before its key is even asked for. Keys come from any m nodes, those of
+//! many images in one call to each. The end of a container is checked before its beginning is released, and each chunk
+//! before it is; a file appears under its name only when it is whole and, for a restored original, when its digest is right.
+//! Decrypted data is in this process's memory and in the output that the user asked for, and nowhere else.
 
-use std::io::{self, BufWriter, Write};
+use std::{
+    collections::{HashMap, VecDeque},
+    io::{self, BufWriter, Write},
+    path::PathBuf,
+    sync::{Mutex, PoisonError, mpsc},
+    thread,
+};
 
 use eds_core::{
+    api::MAX_BATCH,
     cipher::Start,
     container::Fingerprint,
-    ids::{DeviceId, FileId},
+    ids::{DeviceId, FileId, KeyId},
     sharing::FileSecret,
 };
 use zeroize::Zeroizing;
 
-use super::{PURPOSE_PRIVATE, Session, deliver, payload_key, recorded};
+use super::{PURPOSE_PRIVATE, Session, deliver, frames, payload_key, recorded};
 use crate::{
     Error,
     catalog::{Entry, State},
-    dicom::{ImageBinding, PrivatePart, Restorer},
+    dicom::{FrameTable, ImageBinding, PrivatePart, Restorer},
     keystore::{Evidence, Fetched, NodeError, Want},
     metadata::SealedPrivatePart,
-    output::Output,
+    output::{self, Existing, Output, OutputFile},
     payload::{self, Container, Options, Source, Target, Unlocked},
-    storage::{self, ObjectName, ObjectStore as _},
+    storage::{self, Object, ObjectName, ObjectStore, local::LocalStore},
 };
+
+/// An image to retrieve into a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Order {
+    /// Which.
+    pub file: FileId,
+    /// Where to.
+    pub path: PathBuf,
+}
+
+/// Hears what became of each order: its length in bytes, or why not.
+pub type Told<'a> = &'a mut dyn FnMut(&Order, Result<u64, Error>) -> Result<(), Error>;
 
 /// A file that was retrieved.
 #[derive(Debug)]
@@ -53,50 +72,17 @@ pub struct Maker {
 /// # Errors
 /// What finding, reading, fetching, checking or writing failed with.
 pub fn retrieve(session: &Session, file: FileId, output: Output, restore: bool) -> Result<Retrieved, Error> {
-    let entry = match session.catalog.entry(file) {
-        Ok(entry) => entry,
-        Err(unknown @ crate::database::Error::NotFound { .. }) => {
-            return uncatalogued(session, file, output, restore, unknown.into());
+    let wanted = match Wanted::find(session, file, restore) {
+        Ok(wanted) => wanted,
+        Err(unknown @ Error::Database(crate::database::Error::NotFound { what: crate::catalog::WHAT, .. })) => {
+            return uncatalogued(session, file, output, restore, unknown);
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
-    if entry.state == State::Pending {
-        return Err(Error::Interrupted { file });
-    }
-    let private = match (restore, entry.private_part) {
-        (false, _) => None,
-        (true, Some(_)) => Some(session.metadata.record(file)?.private),
-        (true, None) => return Err(Error::NothingToRestore { file }),
-    };
-    let stored = |source| Error::Stored { file, source };
-    let mut object = session.storage.open(&entry.object)?;
-    let source = match object.as_file() {
-        Some(local) => Source::File(local),
-        None => Source::Seekable(&mut object),
-    };
-    let container = Container::read(source).map_err(stored)?;
-    let start = Start { salt: entry.salt, commitment: entry.commitment };
-    container.expect(&Fingerprint { file, start }).map_err(stored)?;
-
-    let mut wants = vec![Want { key: entry.key, evidence: recorded(&entry.manifest)? }];
-    if let Some(private) = &private {
-        wants.push(Want { key: private.key, evidence: recorded(&private.manifest)? });
-    }
-    let (fetched, culprits) = session.nodes.fetch_all(&wants)?;
-    let mut fetched = fetched.into_iter();
-    let of_image = fetched.next().ok_or(Error::NothingFetched)?;
-    let private = private.zip(fetched.next());
-    let unlocked = container.unlock(&payload_key(&of_image)).map_err(stored)?;
-    drop(of_image);
-    match private {
-        None => deliver(unlocked, output, stored)?,
-        Some((private, fetched)) => {
-            let part = open_private(&entry, &private, &fetched.secret)?;
-            drop(fetched);
-            self::restore(file, unlocked, &part, output)?;
-        }
-    }
-    Ok(Retrieved { culprits, made_by: None })
+    let mut secrets = Secrets::default();
+    secrets.fetch(session, [&wanted])?;
+    wanted.put(&session.storage, &secrets, output)?;
+    Ok(Retrieved { culprits: secrets.culprits, made_by: None })
 }
 
 /// Retrieves a file that this catalog does not know, if an imaging device made it. The container under its name must say that
@@ -142,6 +128,248 @@ fn maker(fetched: &Fetched) -> Option<Maker> {
     Some(Maker { device: origin.device, counter: origin.counter, nodes: fetched.manifest.threshold.needed() })
 }
 
+/// Retrieves many files, each into its own; folders are made where they are not there. `tell` hears what became of each.
+/// Returns the nodes that answered wrongly.
+///
+/// # Errors
+/// What keeps all of them from being retrieved: too few key servers, and what `tell` failed with.
+pub fn retrieve_many(
+    session: &Session,
+    orders: &[Order],
+    restore: bool,
+    existing: Existing,
+    tell: Told<'_>,
+) -> Result<Vec<NodeError>, Error> {
+    let mut secrets = Secrets::default();
+    for orders in orders.chunks(MAX_BATCH / 2) {
+        let mut found = Vec::with_capacity(orders.len());
+        for order in orders {
+            match Wanted::find(session, order.file, restore) {
+                Ok(wanted) => found.push((order, wanted)),
+                Err(error) => tell(order, Err(error))?,
+            }
+        }
+        secrets.fetch(session, found.iter().map(|(_, wanted)| wanted))?;
+        put_all(&session.storage, &secrets, found, existing, tell)?;
+    }
+    Ok(secrets.culprits)
+}
+
+/// Writes one frame of an image, as it is in its pixel data; decrypts only the chunks that hold it.
+///
+/// # Errors
+/// [`Error::NoFrames`], [`Error::NoSuchFrame`], [`Error::FrameTable`], and what finding, fetching, checking or writing failed
+/// with.
+pub fn frame(session: &Session, file: FileId, number: u32, output: &mut dyn Write) -> Result<Vec<NodeError>, Error> {
+    with_frames(session, file, |table, copy| {
+        let pieces = table.pieces(number).ok_or(Error::NoSuchFrame { file, number, frames: table.count() })?;
+        pieces.into_iter().try_for_each(|(offset, length)| copy(offset, length, output))
+    })
+}
+
+/// Decrypts parts of a file: offset, length, and where to.
+type Copy<'a> = &'a mut dyn FnMut(u64, u64, &mut dyn Write) -> Result<(), Error>;
+
+/// The header of a de-identified image, and the pieces of some of its frames.
+#[derive(Debug, Default)]
+pub struct Part {
+    /// The file up to its pixel data element.
+    pub head: Vec<u8>,
+    /// For each frame its pieces: one of native pixel data, one or more fragments of encapsulated.
+    pub frames: Vec<Vec<Vec<u8>>>,
+}
+
+/// The header and some frames of an image; `choose` gets the number of frames and names those that are wanted, from 1 on.
+/// Decrypts only the chunks that hold them.
+///
+/// # Errors
+/// As [`frame`].
+pub fn part(
+    session: &Session,
+    file: FileId,
+    choose: impl FnOnce(u32) -> Vec<u32>,
+) -> Result<(Part, Vec<NodeError>), Error> {
+    let mut part = Part::default();
+    let culprits = with_frames(session, file, |table, copy| {
+        copy(0, table.element, &mut part.head)?;
+        for number in choose(table.count()) {
+            let pieces = table.pieces(number).ok_or(Error::NoSuchFrame { file, number, frames: table.count() })?;
+            let mut frame = Vec::with_capacity(pieces.len());
+            for (offset, length) in pieces {
+                let mut piece = Vec::new();
+                copy(offset, length, &mut piece)?;
+                frame.push(piece);
+            }
+            part.frames.push(frame);
+        }
+        Ok(())
+    })?;
+    Ok((part, culprits))
+}
+
+fn with_frames(
+    session: &Session,
+    file: FileId,
+    work: impl FnOnce(&FrameTable, Copy<'_>) -> Result<(), Error>,
+) -> Result<Vec<NodeError>, Error> {
+    let sealed = session.metadata.frames(file)?.ok_or(Error::NoFrames { file })?;
+    let wanted = Wanted::find(session, file, false)?;
+    let mut secrets = Secrets::default();
+    secrets.fetch(session, [&wanted])?;
+    let fetched = secrets.of(wanted.entry.key)?;
+    let table: FrameTable = frames::open(&sealed, &fetched.secret, wanted.entry.key, file)?;
+    let stored = |source| Error::Stored { file, source };
+    let mut object = session.storage.open(&wanted.entry.object)?;
+    let container = wanted.container(&mut object)?;
+    let mut unlocked = container.unlock(&payload_key(fetched)).map_err(stored)?;
+    work(&table, &mut |offset, length, output| unlocked.copy_range(offset, length, output).map_err(stored))?;
+    Ok(secrets.culprits)
+}
+
+/// A file to be decrypted, whose container is the recorded one.
+struct Wanted {
+    entry: Entry,
+    /// With `restore`.
+    private: Option<SealedPrivatePart>,
+}
+
+impl Wanted {
+    fn find(session: &Session, file: FileId, restore: bool) -> Result<Self, Error> {
+        let entry = session.catalog.entry(file)?;
+        // The last step of a registration is a mark in the catalog: what the metadata database has is registered.
+        if entry.state == State::Pending && !session.metadata.contains(file)? {
+            return Err(Error::Interrupted { file });
+        }
+        let private = match (restore, entry.private_part) {
+            (false, _) => None,
+            (true, Some(_)) => Some(session.metadata.private_part(file)?),
+            (true, None) => return Err(Error::NothingToRestore { file }),
+        };
+        let wanted = Self { entry, private };
+        wanted.container(&mut session.storage.open(&wanted.entry.object)?)?;
+        Ok(wanted)
+    }
+
+    /// The container in this object, if it is the recorded one.
+    fn container<'a>(&self, object: &'a mut Box<dyn Object>) -> Result<Container<'a>, Error> {
+        let file = self.entry.file;
+        let stored = |source| Error::Stored { file, source };
+        // Asked first: what is borrowed as a file cannot be borrowed anew as something else.
+        let source = match object.as_file().is_some() {
+            true => match object.as_file() {
+                Some(local) => Source::File(local),
+                None => return Err(Error::NothingFetched),
+            },
+            false => Source::Seekable(object),
+        };
+        let container = Container::read(source).map_err(stored)?;
+        let start = Start { salt: self.entry.salt, commitment: self.entry.commitment };
+        container.expect(&Fingerprint { file, start }).map_err(stored)?;
+        Ok(container)
+    }
+
+    fn wants(&self) -> Result<Vec<Want>, Error> {
+        let mut wants = vec![Want { key: self.entry.key, evidence: recorded(&self.entry.manifest)? }];
+        if let Some(private) = &self.private {
+            wants.push(Want { key: private.key, evidence: recorded(&private.manifest)? });
+        }
+        Ok(wants)
+    }
+
+    fn put(&self, storage: &LocalStore, secrets: &Secrets, output: Output) -> Result<(), Error> {
+        let file = self.entry.file;
+        let stored = |source| Error::Stored { file, source };
+        let mut object = storage.open(&self.entry.object)?;
+        let container = self.container(&mut object)?;
+        let unlocked = container.unlock(&payload_key(secrets.of(self.entry.key)?)).map_err(stored)?;
+        match &self.private {
+            None => deliver(unlocked, output, stored),
+            Some(private) => {
+                let part = open_private(&self.entry, private, &secrets.of(private.key)?.secret)?;
+                self::restore(file, unlocked, &part, output)
+            }
+        }
+    }
+}
+
+/// Keys, each fetched once.
+#[derive(Default)]
+struct Secrets {
+    of: HashMap<KeyId, Fetched>,
+    culprits: Vec<NodeError>,
+}
+
+impl Secrets {
+    fn fetch<'a>(&mut self, session: &Session, wanted: impl IntoIterator<Item = &'a Wanted>) -> Result<(), Error> {
+        let mut wants: Vec<Want> = Vec::new();
+        for wanted in wanted {
+            for want in wanted.wants()? {
+                if !self.of.contains_key(&want.key) && wants.iter().all(|other| other.key != want.key) {
+                    wants.push(want);
+                }
+            }
+        }
+        for wants in wants.chunks(MAX_BATCH) {
+            let (fetched, culprits) = session.nodes.fetch_all(wants)?;
+            self.of.extend(wants.iter().map(|want| want.key).zip(fetched));
+            for culprit in culprits {
+                if self.culprits.iter().all(|known| known.node != culprit.node) {
+                    self.culprits.push(culprit);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn of(&self, key: KeyId) -> Result<&Fetched, Error> {
+        self.of.get(&key).ok_or(Error::NothingFetched)
+    }
+}
+
+fn put_all(
+    storage: &LocalStore,
+    secrets: &Secrets,
+    found: Vec<(&Order, Wanted)>,
+    existing: Existing,
+    tell: Told<'_>,
+) -> Result<(), Error> {
+    let threads = thread::available_parallelism().map_or(2, usize::from).min(found.len()).min(MAX_THREADS);
+    let left = Mutex::new(VecDeque::from(found));
+    let (sender, receiver) = mpsc::sync_channel(2 * threads.max(1));
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            let (sender, left) = (sender.clone(), &left);
+            scope.spawn(move || {
+                loop {
+                    let next = left.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let Some((order, wanted)) = next else { break };
+                    let put = put_into_file(storage, secrets, order, &wanted, existing);
+                    if sender.send((order, put)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        receiver.into_iter().try_for_each(|(order, put)| tell(order, put))
+    })
+}
+
+fn put_into_file(
+    storage: &LocalStore,
+    secrets: &Secrets,
+    order: &Order,
+    wanted: &Wanted,
+    existing: Existing,
+) -> Result<u64, Error> {
+    if let Some(folder) = order.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        output::make_private_directory(folder)?;
+    }
+    let output = OutputFile::create(&order.path, existing)?;
+    wanted.put(storage, secrets, Output::File(output))?;
+    Ok(wanted.entry.plain_size)
+}
+
 /// Opens the private part and checks that it belongs to this container.
 fn open_private(entry: &Entry, private: &SealedPrivatePart, secret: &FileSecret) -> Result<PrivatePart, Error> {
     let stored = |source| Error::Stored { file: private.file, source };
@@ -179,9 +407,11 @@ fn write_original(
     let failed = |source| Error::Private { file, source };
     let mut restorer = Restorer::new(part, output).map_err(failed)?;
     let copied = unlocked.copy_to(Target::Stream(&mut restorer), &Options::default());
-    copied.map_err(|source| Error::Stored { file, source })?;
+    copied.map_err(|source: payload::Error| Error::Stored { file, source })?;
     restorer.finish().map_err(failed)
 }
 
 /// Bytes written at once.
 const BUFFER: usize = 256 * 1024;
+/// More would wait for the disk, and for each other.
+const MAX_THREADS: usize = 16;

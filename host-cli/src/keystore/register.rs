@@ -111,6 +111,23 @@ impl Prepared {
         self.enough.nodes < self.enough.of
     }
 
+    /// Several as one, to be registered by one call to each node. None of none, and of those that were not prepared for
+    /// the same nodes on the same terms.
+    pub fn joined(many: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut many = many.into_iter();
+        let mut all = many.next()?;
+        for one in many {
+            let same = all.nodes.iter().map(|node| node.number).eq(one.nodes.iter().map(|node| node.number));
+            if !same || (one.enough.nodes, one.enough.of) != (all.enough.nodes, all.enough.of) {
+                return None;
+            }
+            all.keys.extend(one.keys);
+            all.manifests.extend(one.manifests);
+            all.shares.iter_mut().zip(one.shares).for_each(|(of_node, shares)| of_node.extend(shares));
+        }
+        Some(all)
+    }
+
     /// The keys.
     pub fn keys(&self) -> &[KeyId] {
         &self.keys

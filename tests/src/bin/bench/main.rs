@@ -2,7 +2,7 @@
 //!
 //! Processor time is comparable between machines and loads, time on the clock is not: trust the ratios. Peers run
 //! alternately with ours, and each value is a median. Arguments choose groups of rows: payload, cold, fetch, load, scale,
-//! crowd, register, firmware.
+//! crowd, register, firmware, study.
 
 mod cold;
 mod crowd;
@@ -16,6 +16,7 @@ mod payload;
 mod register;
 mod scale;
 mod stock;
+mod study;
 mod table;
 mod tang;
 mod wire;
@@ -83,7 +84,11 @@ fn run() -> Outcome {
         eprintln!("a device in QEMU: instructions, flash and memory …");
         rows.extend(firmware::rows()?);
     }
+    if wanted("study") {
+        eprintln!("a study of a thousand slices, and 500 MB in one: eds, cp, dcmconv and age in turns …");
+        rows.extend(study::rows(folder.path())?);
+    }
     table::publish(&rows, &binaries::source_root().join("target/bench.json"))
 }
 
-const GROUPS: [&str; 8] = ["payload", "cold", "fetch", "load", "scale", "crowd", "register", "firmware"];
+const GROUPS: [&str; 9] = ["payload", "cold", "fetch", "load", "scale", "crowd", "register", "firmware", "study"];

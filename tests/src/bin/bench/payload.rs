@@ -118,7 +118,7 @@ fn write_sample(path: &Path) -> Outcome {
 }
 
 /// A new age key: the path of the identity file, and the recipient.
-fn age_key(folder: &Path) -> Outcome<(String, String)> {
+pub(crate) fn age_key(folder: &Path) -> Outcome<(String, String)> {
     let path = folder.join("age.key");
     let made = eds_tests::user::run(Command::new("age-keygen").arg("-o").arg(&path))?.success()?;
     let recipient = made.stderr.split_whitespace().find(|word| word.starts_with("age1"));
