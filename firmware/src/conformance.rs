@@ -140,7 +140,8 @@ mod tests {
 
     #[test]
     fn an_engine_with_any_fault_does_not() {
-        let faults: [(&str, fn(&mut SimulatedAes)); 4] = [
+        type Fault = fn(&mut SimulatedAes);
+        let faults: [(&str, Fault); 4] = [
             ("it keeps the key after it was cleared", |engine| engine.keeps_key = true),
             ("a published vector comes out wrong", |engine| engine.stuck_bit = true),
             ("several blocks are not encrypted like single ones", |engine| engine.skips_ninth = true),

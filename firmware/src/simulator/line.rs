@@ -51,7 +51,7 @@ impl Write for Line {
             if state.pulled.as_ref().is_some_and(|range| range.contains(&position)) {
                 continue;
             }
-            let damaged = state.noise.is_some_and(|every| position % every == 0);
+            let damaged = state.noise.is_some_and(|every| position.is_multiple_of(every));
             let reply = state.workstation.feed(if damaged { *byte ^ 0x5a } else { *byte });
             if let Some(reply) = reply.filter(|_| !state.silent) {
                 state.back.extend(encode(&reply, &mut [0; MAX_PACKET]).expect("fits").iter());

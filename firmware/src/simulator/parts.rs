@@ -135,7 +135,7 @@ impl EntropySource for SimulatedNoise {
                 let block = Sha256::new().chain_update(position.0.to_le_bytes()).chain_update(position.1.to_le_bytes());
                 self.last = block.finalize()[0];
                 if self.biased {
-                    self.last = if self.taken % 3 == 0 { 0xaa } else { self.last & 0x7f };
+                    self.last = if self.taken.is_multiple_of(3) { 0xaa } else { self.last & 0x7f };
                 }
             }
             *sample = self.last;
