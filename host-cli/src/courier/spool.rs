@@ -25,8 +25,15 @@ use crate::output;
 /// The directory.
 pub(super) struct Spool {
     root: PathBuf,
-    #[expect(dead_code, reason = "the open file is the lock")]
     lock: File,
+}
+
+impl Drop for Spool {
+    /// Gives the lock back at once: a child of this process may hold the file for a moment more, between its fork and its
+    /// exec. When this fails, closing the file does it.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 /// A recording that is being written. Nothing of it is sure to be on the disk before [`Recording::sync`].
