@@ -40,8 +40,8 @@ pub(super) async fn confirm(call: Call, Raw(body): Raw) -> Result<Json<KeysAnswe
 }
 
 fn deliver(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Result<KeysAnswer, ApiError> {
-    check_courier(node, caller)?;
     let request: DeviceRegisterRequest = parse(body)?;
+    check_courier(node, caller)?;
     let manifest = Manifest::decode(&request.manifest.0)
         .map_err(|error| ApiError::new(Word::ManifestRejected, format!("the manifest: {error}")))?;
     let key = manifest.key;
