@@ -173,7 +173,7 @@ pub fn register(
         needed: options.threshold.or(session.terms.needed),
         quorum: options.quorum.unwrap_or(session.terms.quorum),
     };
-    let recovered = recover::recover(session, &mut summary.warnings)?;
+    let (recovered, unsettled) = recover::recover(session, &mut summary.warnings)?;
     if recovered != Recovered::default() {
         tell(Event::Recovered(recovered))?;
     }
@@ -203,6 +203,7 @@ pub fn register(
         };
         sources = round(session, &preparer, sources, &mut summary, tell)?;
     }
+    unsettled.settle(session, &mut summary.warnings)?;
     summary.warnings.extend(keys.into_warnings());
     summary.shares = clock.shares();
     Ok(summary)
