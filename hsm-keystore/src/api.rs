@@ -28,7 +28,7 @@ use std::sync::Arc;
 use axum::{Router, middleware};
 use tokio::{sync::Semaphore, task};
 
-use self::call::{Call, Raw, Segments, check_batch, parse};
+use self::call::{Call, Raw, Segments, check_batch, check_distinct, parse};
 pub(crate) use self::layers::unread;
 pub use self::{
     audit::AuditProof,
@@ -38,7 +38,11 @@ pub use self::{
     routes::{ROUTES, Route},
     trail::PeerAddress,
 };
-use crate::{authn::Authenticator, node::Node, server::Limits};
+use crate::{
+    authn::Authenticator,
+    node::Node,
+    server::{Limits, addresses::Addresses},
+};
 
 /// How many requests work at once; others wait for one to finish.
 const WORKERS: usize = 64;
@@ -52,6 +56,8 @@ struct Shared {
     workers: Arc<Semaphore>,
     /// Places for requests that are under way, those too whose clients went away.
     requests: Arc<Semaphore>,
+    /// The share that each address has of them.
+    callers: Arc<Addresses>,
     fetches: fetch::Fetches,
     /// Room for bodies, in bytes.
     bodies: Arc<Semaphore>,
@@ -68,6 +74,7 @@ pub fn router(node: Arc<Node>, authenticator: Arc<Authenticator>, limits: &Limit
         bodies: Arc::new(Semaphore::new(limits.bodies_bytes.min(Semaphore::MAX_PERMITS))),
         workers: Arc::new(Semaphore::new(WORKERS)),
         requests: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
+        callers: Addresses::new(limits.connections_per_address),
         fetches: fetch::fetches(),
         readiness: status::Readiness::default(),
         strangers: Arc::default(),

@@ -4,7 +4,7 @@
 //! a bounded number of connections, in all and for each address; beyond the first, new ones wait in the system's queue. A
 //! graceful stop lets requests under way finish.
 
-mod addresses;
+pub(crate) mod addresses;
 pub mod limits;
 pub mod metrics;
 mod pace;

@@ -4,8 +4,6 @@
 //! and is stored only if the list is still that one. Every key of a batch is decided on its own, and a change touches no
 //! other key.
 
-use std::collections::HashSet;
-
 use axum::Json;
 use eds_core::{
     api::{
@@ -21,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     api::{
-        ApiError, Call, Raw, Word, check_batch,
+        ApiError, Call, Raw, Word, check_batch, check_distinct,
         keys::{Allowed, Found, allowed, found, keys, noted, result_of_allowed},
         parse,
         trail::{Note, Trail},
@@ -88,9 +86,7 @@ fn access(node: &Node, caller: &Principal, trail: &Trail, keys: &[KeyId]) -> Res
 
 fn change_lists(node: &Node, caller: &Principal, trail: &Trail, changes: &[Change]) -> Result<KeysAnswer, ApiError> {
     let keys: Vec<KeyId> = changes.iter().map(|change| change.key.0).collect();
-    if keys.iter().collect::<HashSet<_>>().len() != keys.len() {
-        return Err(ApiError::new(Word::InvalidValue, "a key is named twice; name each once"));
-    }
+    check_distinct(&keys)?;
     let decided = allowed(node, caller, &keys, &[Permission::Change])?;
     let decided: Vec<Result<(Allowed, AccessList), ApiError>> = changes
         .iter()

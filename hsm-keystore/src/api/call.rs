@@ -4,6 +4,7 @@
 //! caller is looked at first: nobody's body is read before it is known who sends it.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +18,10 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, header, request::Parts},
 };
-use eds_core::api::{MAX_BATCH, object::Object};
+use eds_core::{
+    api::{MAX_BATCH, object::Object},
+    ids::KeyId,
+};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -165,6 +169,15 @@ pub(super) fn check_batch(count: usize) -> Result<(), ApiError> {
         1..=MAX_BATCH => Ok(()),
         _ => Err(ApiError::new(Word::BatchTooLarge, format!("{count} keys; one call takes up to {MAX_BATCH}"))),
     }
+}
+
+/// Refuses keys that are named twice: each costs what is stored of it.
+pub(super) fn check_distinct<'a>(keys: impl IntoIterator<Item = &'a KeyId>) -> Result<(), ApiError> {
+    let mut seen = HashSet::new();
+    if keys.into_iter().all(|key| seen.insert(key)) {
+        return Ok(());
+    }
+    Err(ApiError::new(Word::InvalidValue, "a key is named twice; name each once"))
 }
 
 /// The variable segments of a path.

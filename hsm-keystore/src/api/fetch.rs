@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     api::{
-        ApiError, Call, Raw, Word, check_batch,
+        ApiError, Call, Raw, Word, check_batch, check_distinct,
         gathering::Gathering,
         keys::{Allowed, decided, found},
         parse,
@@ -114,7 +114,9 @@ fn understood(body: &[u8]) -> Result<Request, ApiError> {
         .ok()
         .filter(|key| key.as_bytes().as_slice() == request.reply_key.0)
         .ok_or_else(|| ApiError::new(Word::InvalidValue, "reply_key: not an uncompressed point of P-256"))?;
-    Ok(Request { keys: request.keys.into_iter().map(|KeyText(key)| key).collect(), reply_key })
+    let keys: Vec<KeyId> = request.keys.into_iter().map(|KeyText(key)| key).collect();
+    check_distinct(&keys)?;
+    Ok(Request { keys, reply_key })
 }
 
 /// The answer to one call. Of the shares that were opened, it takes one for each key that is allowed.

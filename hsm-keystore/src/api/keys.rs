@@ -8,7 +8,7 @@ use eds_core::{
 
 use crate::{
     api::{
-        ApiError, Call, Raw, Segments, Word, check_batch, parse,
+        ApiError, Call, Raw, Segments, Word, check_batch, check_distinct, parse,
         trail::{Note, Trail},
     },
     authn::Principal,
@@ -226,6 +226,7 @@ pub(super) fn keys(body: &[u8], trail: &Trail) -> Result<Vec<KeyId>, ApiError> {
     check_batch(request.keys.len())?;
     let keys: Vec<KeyId> = request.keys.into_iter().map(|KeyText(key)| key).collect();
     trail.asks_for(keys.iter().copied());
+    check_distinct(&keys)?;
     Ok(keys)
 }
 

@@ -21,6 +21,7 @@ use crate::{
         trail::{Trail, unwritable},
     },
     audit::Operation,
+    authn::Principal,
     hex,
     server::Limits,
 };
@@ -29,15 +30,23 @@ use crate::{
 const LOG_LIMIT: Duration = Duration::from_secs(30);
 
 /// A client that goes away does not end its request: what the request does and what the audit log says of it stay
-/// together. So that nobody can leave behind more and more of them, they are counted; who comes when there are too many is
-/// turned away, without a decision.
+/// together. So that nobody can leave behind more and more of them, they are counted, in all and for each address; who comes
+/// when there are too many is turned away, without a decision. Who is not known changes nothing: their request ends with
+/// their connection, and takes nobody's place.
 pub(super) async fn around(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    let Ok(place) = Arc::clone(&shared.requests).try_acquire_owned() else {
+    let begun = Instant::now();
+    let (peer, now) = (request.extensions().get::<Peer>(), shared.node.clock.now());
+    let decision = known::caller(&shared.authenticator, request.headers(), peer, now).await;
+    if decision.is_err() {
+        return answer(shared, request, next, decision, begun).await;
+    }
+    let share = request.extensions().get::<PeerAddress>().map(|address| shared.callers.place(address.0));
+    let (Ok(place), None | Some(Some(_))) = (Arc::clone(&shared.requests).try_acquire_owned(), &share) else {
         return ApiError::new(Word::Busy, "this node has too many requests at once; try again").response(None);
     };
     let answering = tokio::spawn(async move {
-        let _place = place;
-        answer(shared, request, next).await
+        let _held = (place, share);
+        answer(shared, request, next, decision, begun).await
     });
     answering.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request was not finished");
@@ -45,16 +54,20 @@ pub(super) async fn around(State(shared): State<Shared>, request: Request, next:
     })
 }
 
-async fn answer(shared: Shared, mut request: Request, next: Next) -> Response {
-    let begun = Instant::now();
+async fn answer(
+    shared: Shared,
+    mut request: Request,
+    next: Next,
+    decision: Result<Arc<Principal>, ApiError>,
+    begun: Instant,
+) -> Response {
     let bytes = request_id();
     let id = hex::encode(&bytes);
     let method = request.method().clone();
     // The pattern, not the path: it holds no id that would be a label of its own.
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let (authenticator, now) = (&shared.authenticator, shared.node.clock.now());
+    let authenticator = &shared.authenticator;
     let shows_token = known::shows_token(request.headers());
-    let decision = known::caller(authenticator, request.headers(), request.extensions().get::<Peer>(), now).await;
     let caller = match &decision {
         Ok(principal) => hex::encode(principal.registrant().get(..8).unwrap_or_default()),
         Err(_) => "none".to_owned(),

@@ -92,8 +92,16 @@ impl Batch {
         let seal_shares = || node.wrapping.seal(node.id, &checked);
         let records = seal_shares()?;
 
-        for (position, access) in access.iter().enumerate() {
-            trail.note(position, Note::allowed(rule).with_access_list(Sha256::digest(&access.list).into()));
+        let keys: Vec<KeyId> = manifests.iter().map(|manifest| manifest.key).collect();
+        let before = node.store.read(&keys)?;
+        for (position, (access, before)) in access.iter().zip(&before).enumerate() {
+            // A key that is there keeps its list, whatever is registered again: the log must not tell of another. A pending
+            // one of the same registrant may be made anew.
+            let sets = before
+                .as_ref()
+                .is_none_or(|found| found.state == KeyState::Pending && found.registrant == registration.registrant);
+            let note = Note::allowed(rule);
+            trail.note(position, if sets { note.with_access_list(Sha256::digest(&access.list).into()) } else { note });
         }
         trail.write_ahead(node)?;
         let mut new: Vec<NewKey> = manifests

@@ -1,4 +1,4 @@
-//! How many connections each address has, so that one machine cannot take them all.
+//! How many connections, or requests under way, each address has, so that one machine cannot take them all.
 
 use std::{
     collections::HashMap,
@@ -6,25 +6,25 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The connections of each address that has one.
-pub(super) struct Addresses {
+/// The places of each address that has one.
+pub(crate) struct Addresses {
     most: usize,
     held: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// The place of one connection, given back when it ends.
-pub(super) struct Place {
+/// One place, given back when it is dropped.
+pub(crate) struct Place {
     addresses: Arc<Addresses>,
     address: IpAddr,
 }
 
 impl Addresses {
-    pub(super) fn new(most: usize) -> Arc<Self> {
+    pub(crate) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, held: Mutex::default() })
     }
 
-    /// A place for one more connection of this address, unless it has as many as it may.
-    pub(super) fn place(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    /// A place more for this address, unless it has as many as it may.
+    pub(crate) fn place(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let address = network(address);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let count = held.entry(address).or_default();

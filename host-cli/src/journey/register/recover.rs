@@ -95,8 +95,10 @@ struct Answered {
 fn take_back(session: &Session, keys: &[KeyId]) -> Answered {
     let mut answered = Answered::default();
     for keys in keys.chunks(eds_core::api::MAX_BATCH) {
-        let (unknown, left): (Vec<_>, Vec<_>) =
-            session.nodes.unregister(keys).into_iter().partition(|error| error.fault.is("key-not-found"));
+        let mut left = session.nodes.unregister(keys);
+        // A recovery that was interrupted itself had done it there.
+        left.retain(|error| !error.fault.is("key-deleted"));
+        let (unknown, left): (Vec<_>, Vec<_>) = left.into_iter().partition(|error| error.fault.is("key-not-found"));
         answered.unknown |= !unknown.is_empty();
         if !left.is_empty() {
             answered.left = left;

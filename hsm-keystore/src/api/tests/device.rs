@@ -338,7 +338,13 @@ async fn a_known_guid_a_used_counter_and_a_deleted_key_refuse_other_bundles() {
     assert_eq!((answer.status, word(&answer)), (409, "counter-used"));
     assert_eq!(state(&node, same_counter.key()), None);
 
+    let twice = confirm(&node, courier, &[frame.key(), frame.key()]).await;
+    assert_eq!((twice[0].status, word(&twice[0])), (422, "invalid-value"));
     assert!(confirm(&node, courier, &[frame.key()]).await[0].allowed);
+    // Again the same success; the log tells of no access list, since none is set.
+    assert!(deliver(&node, courier, &frame.request()).await.allowed);
+    let again = node.decisions().pop().expect("logged");
+    assert_eq!((again.operation, again.access_list), (Operation::DEVICE_REGISTER, None));
     assert!(node.unregister(&callers["owner"], &[frame.key()]).await[0].allowed);
     for bundle in [&frame, &same_key] {
         assert_eq!(word(&deliver(&node, courier, &bundle.request()).await), "key-deleted");
