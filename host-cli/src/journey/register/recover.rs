@@ -28,12 +28,15 @@ impl Unsettled {
             return Ok(());
         }
         let _clearing = run::clearing(&session.runs)?;
-        let left = take_back(session, &unused_keys(session, &self.0)?).left;
+        // Another run may have settled some meanwhile.
+        let pending = session.catalog.pending()?;
+        let unsettled: Vec<Entry> = self.0.into_iter().filter(|entry| pending.contains(entry)).collect();
+        let left = take_back(session, &unused_keys(session, &unsettled)?).left;
         if !left.is_empty() {
             warnings.extend(left);
             return Ok(());
         }
-        self.0.iter().try_for_each(|entry| Ok(session.catalog.discard(entry.file)?))
+        unsettled.iter().try_for_each(|entry| Ok(session.catalog.discard(entry.file)?))
     }
 }
 
