@@ -5,7 +5,7 @@
 //! pinned key signed it, when its version is not lower than the one held, and when it gives no number to another node.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -284,11 +284,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 fn lock(state: &Path) -> Result<File, Error> {
     let path = state.join(LOCK_FILE);
     let failed = output::Error::writing(&path);
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-    let locked = file.and_then(|file| {
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
-        Ok(file)
-    });
+    let locked = output::lock_file(&path).and_then(|file| file.lock().map(|()| file));
     Ok(locked.map_err(failed)?)
 }
 

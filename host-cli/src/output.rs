@@ -11,7 +11,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, Write},
-    os::fd::AsRawFd as _,
+    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{LazyLock, Mutex},
 };
@@ -246,6 +246,14 @@ impl Drop for OutputFile {
 pub fn print(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::Stdout)
+}
+
+/// Opens a file of the owner's that is there to be locked, and makes it when it is not there.
+///
+/// # Errors
+/// Those of opening it.
+pub fn lock_file(path: &Path) -> io::Result<File> {
+    File::options().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 /// Makes a directory and those above it, for the owner alone, unless they are there.

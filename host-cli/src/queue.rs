@@ -15,9 +15,8 @@ mod entry;
 mod error;
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -96,7 +95,7 @@ impl Queue {
     fn locked(&self, take: impl FnOnce(&File) -> io::Result<()>) -> Result<File, Error> {
         let path = self.path.with_extension("lock");
         let locked = || {
-            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            let file = output::lock_file(&path)?;
             take(&file).map(|()| file)
         };
         locked().map_err(|source| Error::Lock { path: path.clone(), source })

@@ -1,5 +1,7 @@
 //! What is pinned stays pinned, and every directory that must not be taken is refused.
 
+use std::fs;
+
 use super::*;
 use crate::cluster::draft::{
     Draft,

@@ -16,7 +16,7 @@ use crate::{
 /// The arguments of `eds cat`.
 #[derive(Args, Debug)]
 pub struct Cat {
-    /// The id that `eds register` printed
+    /// The id that `eds register`, `eds courier` or `eds search -o ids` printed
     #[arg(value_name = "ID")]
     id: String,
     /// Only this frame, from 1 on: its bytes as they are in the pixel data; nothing else is decrypted

@@ -97,7 +97,7 @@ struct Group<'a> {
 }
 
 fn groups(found: &[Found], level: Level) -> Vec<Group<'_>> {
-    let depth = Level::ALL.iter().position(|one| *one == level).unwrap_or_default() + 1;
+    let depth = level.depth() + 1;
     let mut groups: Vec<Group<'_>> = Vec::new();
     for image in found {
         let same = |group: &Group<'_>| {
@@ -119,22 +119,22 @@ impl<'a> Group<'a> {
     }
 
     fn name(&self, level: Level) -> &'a str {
-        let at = Level::ALL.iter().position(|one| *one == level).unwrap_or_default();
-        self.first().and_then(|first| first.names.get(at)).map_or("", String::as_str)
+        self.first().and_then(|first| first.names.get(level.depth())).map_or("", String::as_str)
     }
 
     /// How many different things of a level.
     fn count(&self, level: Level) -> usize {
-        let at = Level::ALL.iter().position(|one| *one == level).unwrap_or_default();
-        self.images.iter().filter_map(|image| image.names.get(at)).collect::<BTreeSet<_>>().len()
+        self.images.iter().filter_map(|image| image.names.get(level.depth())).collect::<BTreeSet<_>>().len()
     }
 
     /// The values of an attribute over all images, in order, each once.
     fn values(&self, level: Level, tag: &str) -> String {
-        let at = Level::ALL.iter().position(|one| *one == level).unwrap_or_default();
         let mut values = BTreeSet::new();
-        for image in &self.images {
-            let attributes = image.attributes.get(at).and_then(|text| serde_json::from_str::<Value>(text).ok());
+        // Images of one series, study or patient share the text of it.
+        let texts: BTreeSet<&String> =
+            self.images.iter().filter_map(|image| image.attributes.get(level.depth())).collect();
+        for text in texts {
+            let attributes = serde_json::from_str::<Value>(text).ok();
             for value in attributes.iter().filter_map(|all| all.get(tag)?.get("Value")?.as_array()).flatten() {
                 values.insert(value.as_str().map_or_else(|| value.to_string(), String::from));
             }

@@ -19,7 +19,7 @@ use crate::{
 /// The arguments of `eds view`.
 #[derive(Args, Debug)]
 pub struct View {
-    /// The id that `eds register` printed
+    /// The id that `eds register`, `eds courier` or `eds search -o ids` printed
     #[arg(value_name = "ID")]
     id: String,
     /// Write a PNG file; - is standard output [default: show it, if standard output is a terminal]

@@ -57,9 +57,7 @@ impl Spool {
         let root = state.join("courier");
         let failed = failed(&root);
         output::make_private_directory(&root.join(ASIDE)).map_err(|error| failed(io::Error::other(error)))?;
-        let options =
-            || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(root.join("lock"));
-        let lock = options().map_err(&failed)?;
+        let lock = output::lock_file(&root.join("lock")).map_err(&failed)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Err(Error::InUse { path: root }),

@@ -4,7 +4,7 @@
 //! not kept, and neither is a text with a name, number or birth date that the image itself gives for its patient or for
 //! anybody else.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::collections::BTreeSet;
 
 use dicom_core::{
     Tag, VR,
@@ -187,9 +187,10 @@ impl<'a> Cleaner<'a> {
                 (Step::Dummy, "code of a local scheme".into())
             }
             Step::Keep if !values::fits(element.vr, value) => (Step::Remove, "not what its VR says".into()),
+            // What the project keeps by name stays; of private elements it keeps none that names somebody.
+            Step::KeepAsIs if element.tag.group().is_multiple_of(2) => (step, why),
             Step::Keep | Step::KeepAsIs if !(coded && around.published) && self.subject.names(element.vr, value) => {
-                let own = matches!(&why, Cow::Owned(why) if why.starts_with("profile:"));
-                if own { (step, why) } else { (Step::Dummy, "names somebody of the image".into()) }
+                (Step::Dummy, "names somebody of the image".into())
             }
             _ => (step, why),
         }

@@ -380,7 +380,8 @@ impl fmt::Debug for Deidentified<'_> {
     }
 }
 
-pub(super) fn sha256(context: Context) -> [u8; 32] {
+/// What was hashed.
+pub(crate) fn sha256(context: Context) -> [u8; 32] {
     let digest = context.finish();
     let mut bytes = [0; 32];
     // SHA-256 is 32 bytes long.

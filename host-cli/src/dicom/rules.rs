@@ -1,6 +1,6 @@
 //! What becomes of an element: the decision, apart from carrying it out.
 //!
-//! In this order: what the project wants otherwise; private elements and what is not of the image; the row of the table
+//! In this order: private elements and group lengths; what the project wants otherwise; what is not of the image; the row of the table
 //! with the options of the profile; what the dictionary does not know; and for attributes that the table does not name,
 //! by their kind: persons, dates and addresses as if it named them, free text by its words, all else stays.
 

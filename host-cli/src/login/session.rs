@@ -116,11 +116,7 @@ pub(super) fn lock(file: &Path) -> Result<File, Error> {
     if let Some(directory) = path.parent() {
         output::make_private_directory(directory)?;
     }
-    let opened = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-    let locked = opened.and_then(|file| {
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
-        Ok(file)
-    });
+    let locked = output::lock_file(&path).and_then(|file| file.lock().map(|()| file));
     Ok(locked.map_err(output::Error::writing(&path))?)
 }
 

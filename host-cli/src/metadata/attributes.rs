@@ -71,7 +71,7 @@ impl Place {
             Level::Image => named(name(tags::SOP_INSTANCE_UID, "image")),
         });
         for attribute in policy.attributes() {
-            let Some(node) = nodes.get_mut(usize::try_from(attribute.level.code()).unwrap_or_default()) else {
+            let Some(node) = nodes.get_mut(attribute.level.depth()) else {
                 continue;
             };
             match attribute.access {

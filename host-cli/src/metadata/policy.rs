@@ -45,6 +45,16 @@ impl Level {
     /// All levels, from the top.
     pub const ALL: [Self; 4] = [Self::Patient, Self::Study, Self::Series, Self::Image];
 
+    /// Its place in [`Level::ALL`].
+    pub const fn depth(self) -> usize {
+        match self {
+            Self::Patient => 0,
+            Self::Study => 1,
+            Self::Series => 2,
+            Self::Image => 3,
+        }
+    }
+
     pub(super) const fn code(self) -> i64 {
         match self {
             Self::Patient => 0,

@@ -58,7 +58,6 @@ pub(super) fn commit(
     let mut parts = Parts::of(batch);
     clock.time(Stage::Record, || session.catalog.begin(&parts.entries))?;
     let (new, groups) = parts.take_new();
-    let keys: Vec<KeyId> = new.iter().flat_map(|prepared| prepared.keys().to_vec()).collect();
     let mut undo = Undo { session, files: parts.files(), keys: Vec::new() };
     for call in in_calls(new) {
         undo.keys.extend(call.keys());
@@ -75,7 +74,7 @@ pub(super) fn commit(
             }
         }
     }
-    summary.keys += keys.len();
+    summary.keys += undo.keys.len();
     let kept = clock.time(Stage::Record, || {
         finish(std::mem::take(&mut parts.objects))?;
         Ok::<_, Error>(session.metadata.insert(&parts.records, &groups)?)

@@ -23,7 +23,10 @@ use super::{
 use crate::{
     Error,
     catalog::{Content, Entry, RunId, State},
-    dicom::{self, How, ImageBinding, Separated, deidentify},
+    dicom::{
+        self, How, ImageBinding, Separated,
+        deidentify::{deidentify, sha256},
+    },
     journey::{PURPOSE_FILE, PURPOSE_PRIVATE, Seal, frames, project::ProjectKeys},
     metadata::{Metadata, Record, SealedPrivatePart, attributes::Place, policy::Policy},
     payload::{Target, Written},
@@ -131,7 +134,7 @@ impl Preparer<'_> {
             let cleaned = image.deidentified_header().map_err(unreadable)?;
             let identity = match original.value(tags::SOP_INSTANCE_UID) {
                 Some(uid) => self.project.identity.of_image(&uid),
-                None => self.project.identity.of_content(&sha256(&mut input, source)?),
+                None => self.project.identity.of_content(&digest_of(&mut input, source)?),
             };
             (identity, cleaned.value(tags::STUDY_INSTANCE_UID), cleaned.value(tags::SERIES_INSTANCE_UID))
         };
@@ -183,7 +186,7 @@ impl Preparer<'_> {
     }
 
     fn whole(&self, source: &Source, mut input: File, notes: Notes) -> Result<Prepared, Error> {
-        let content = sha256(&mut input, source)?;
+        let content = digest_of(&mut input, source)?;
         let identity = self.project.identity.of_content(&content);
         if let Some(there) = self.there(&identity, &mut input, source)? {
             return Ok(there);
@@ -195,7 +198,7 @@ impl Preparer<'_> {
             let object = self.storage.create(&ObjectName::of(seal.header.file))?;
             let mut stream = Hashing { input: &mut input, context: Context::new(&SHA256) };
             let written = seal.write(&mut stream, Target::File(object.file()))?;
-            Ok::<_, Error>((object, written, finish(stream.context)))
+            Ok::<_, Error>((object, written, sha256(stream.context)))
         })?;
         if read != content {
             return Err(Error::Dicom { path: source.path.clone(), source: dicom::Error::Changed });
@@ -209,7 +212,7 @@ impl Preparer<'_> {
     /// What is to be done about a file whose identity is known or claimed already; nothing when it is new.
     fn there(&self, identity: &[u8; 32], input: &mut File, source: &Source) -> Result<Option<Prepared>, Error> {
         if let Some(known) = self.metadata.known(identity)? {
-            let digest = self.project.identity.digest(&sha256(input, source)?);
+            let digest = self.project.identity.digest(&digest_of(input, source)?);
             return Ok(Some(if digest == known.digest {
                 Prepared::Known(known.image)
             } else {
@@ -282,14 +285,14 @@ fn looks_like_dicom(input: &mut File, source: &Source) -> Result<bool, Error> {
 }
 
 /// The digest of the whole file.
-fn sha256(input: &mut File, source: &Source) -> Result<[u8; 32], Error> {
+fn digest_of(input: &mut File, source: &Source) -> Result<[u8; 32], Error> {
     let failed = || Error::reading(&source.path);
     input.seek(SeekFrom::Start(0)).map_err(failed())?;
     let mut stream = Hashing { input, context: Context::new(&SHA256) };
     let mut buffer = vec![0; 256 * 1024];
     loop {
         match stream.read(&mut buffer) {
-            Ok(0) => return Ok(finish(stream.context)),
+            Ok(0) => return Ok(sha256(stream.context)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             read => drop(read.map_err(failed())?),
         }
@@ -308,10 +311,4 @@ impl Read for Hashing<'_> {
         self.context.update(buffer.get(..read).unwrap_or_default());
         Ok(read)
     }
-}
-
-fn finish(context: Context) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    bytes.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
-    bytes
 }

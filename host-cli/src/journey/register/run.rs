@@ -7,11 +7,8 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
-
-use rustix::fs::FlockOperation;
 
 use crate::{Error, catalog::RunId, output};
 
@@ -30,7 +27,7 @@ impl Run {
         let mut id = RunId::default();
         getrandom::fill(&mut id)?;
         let path = path(runs, &id);
-        let lock = locked(&path, FlockOperation::LockExclusive).map_err(output::Error::writing(&path))?;
+        let lock = locked(&path).map_err(output::Error::writing(&path))?;
         Ok(Self { id, path, _lock: lock })
     }
 
@@ -54,13 +51,13 @@ pub(super) fn is_alive(runs: &Path, id: &RunId) -> Result<bool, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(Error::reading(&path)(error)),
     };
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match file.try_lock() {
         Ok(()) => {
             let _ = fs::remove_file(&path);
             Ok(false)
         }
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
-        Err(error) => Err(Error::reading(&path)(error.into())),
+        Err(fs::TryLockError::WouldBlock) => Ok(true),
+        Err(fs::TryLockError::Error(error)) => Err(Error::reading(&path)(error)),
     }
 }
 
@@ -68,12 +65,12 @@ pub(super) fn is_alive(runs: &Path, id: &RunId) -> Result<bool, Error> {
 pub(super) fn clearing(runs: &Path) -> Result<File, Error> {
     output::make_private_directory(runs)?;
     let path = runs.join("clearing");
-    locked(&path, FlockOperation::LockExclusive).map_err(|error| output::Error::writing(&path)(error).into())
+    locked(&path).map_err(|error| output::Error::writing(&path)(error).into())
 }
 
-fn locked(path: &Path, how: FlockOperation) -> io::Result<File> {
-    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    rustix::fs::flock(&file, how)?;
+fn locked(path: &Path) -> io::Result<File> {
+    let file = output::lock_file(path)?;
+    file.lock()?;
     Ok(file)
 }
 
