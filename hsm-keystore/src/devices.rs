@@ -26,11 +26,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    audit::{
-        Operation,
-        console::{Act, ConsoleError},
-        export::time::rfc3339,
-    },
+    audit::{Operation, console::ConsoleError, export::time::rfc3339},
     authn::certificate::Certificate,
     config::Config,
     hex,
@@ -172,7 +168,7 @@ pub fn enroll(config: &Config, wish: &Enrollee) -> Result<String, DeviceError> {
     let office = Office::open(config)?;
     let console = office.console(config);
     let act = console.begin(Operation::DEVICE_ENROLL, format_args!("device {device}, key {}", fingerprint(&key)))?;
-    let stored = logged(act, enroll_sealed(&office, device, &enrolment), |stored| {
+    let stored = act.ends(enroll_sealed(&office, device, &enrolment), DeviceError::is_refusal, |stored| {
         format!("device {device}, key {}, enrolment {}", fingerprint(&key), digest(stored))
     })?;
     let mut text = format!("device {device} is enrolled on node {}\n", office.node());
@@ -215,7 +211,9 @@ pub fn revoke(config: &Config, device: DeviceId) -> Result<String, DeviceError> 
     let office = Office::open(config)?;
     let console = office.console(config);
     let act = console.begin(Operation::DEVICE_REVOKE, format_args!("device {device}"))?;
-    logged(act, revoke_sealed(&office, device), |stored| format!("device {device}, enrolment {}", digest(stored)))?;
+    act.ends(revoke_sealed(&office, device), DeviceError::is_refusal, |stored| {
+        format!("device {device}, enrolment {}", digest(stored))
+    })?;
     Ok(format!(
         "device {device} is revoked on node {}: from the next request on, no image of it is taken here. Images taken before stay \
          as they are.\nnext: the same on the other nodes; it holds for the cluster when so few nodes are left that no quorum of \
@@ -238,16 +236,6 @@ fn revoke_sealed(office: &Office, device: DeviceId) -> Result<StoredDevice, Devi
 
 fn guard(office: &Office) -> DeviceGuard {
     DeviceGuard::new(office.node(), Arc::clone(office.hsm()) as _)
-}
-
-/// What came of an act is in the audit log before it is told.
-fn logged<T>(act: Act<'_>, outcome: Result<T, DeviceError>, done: impl FnOnce(&T) -> String) -> Result<T, DeviceError> {
-    match &outcome {
-        Ok(value) => act.done(done(value))?,
-        Err(error) if error.is_refusal() => act.refused(error)?,
-        Err(error) => act.failed(error)?,
-    }
-    outcome
 }
 
 fn public_key(file: &Path) -> Result<Point, DeviceError> {

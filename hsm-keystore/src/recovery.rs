@@ -9,7 +9,7 @@ use std::{path::Path, sync::Arc};
 use crate::{
     audit::{
         Operation,
-        console::{Act, Console, ConsoleError},
+        console::{Console, ConsoleError},
     },
     config::Config,
     hex,
@@ -85,19 +85,13 @@ pub enum RecoveryError {
 pub fn back_up(config: &Config, to: &Path) -> Result<Contents, RecoveryError> {
     let console = Console::new(&config.audit, &Identity::load(&config.identity)?, None);
     let act = console.begin(Operation::STORE_BACKUP, format_args!("to {}", to.display()))?;
-    logged(act, backup::back_up(&config.store, to))
+    act.ends(backup::back_up(&config.store, to).map_err(RecoveryError::from), |_| false, told)
 }
 
-/// What came of an act is in the audit log before it is told.
-fn logged(act: Act<'_>, outcome: Result<Contents, StoreError>) -> Result<Contents, RecoveryError> {
-    match &outcome {
-        Ok(Contents { keys, registrations, digest, .. }) => {
-            let digest = hex::encode(digest);
-            act.done(format_args!("{keys} keys in {registrations} registrations, SHA-256 {digest}"))?;
-        }
-        Err(error) => act.failed(error)?,
-    }
-    Ok(outcome?)
+/// What the audit log says of a backup.
+fn told(contents: &Contents) -> String {
+    let Contents { keys, registrations, digest, .. } = contents;
+    format!("{keys} keys in {registrations} registrations, SHA-256 {}", hex::encode(digest))
 }
 
 /// Makes the node's database from a backup.
@@ -131,5 +125,6 @@ pub fn restore(config: &Config, from: &Path) -> Result<Contents, RecoveryError> 
     let console = Console::new(&config.audit, &identity, Some(Arc::new(hsm)));
     let digest = hex::encode(&contents.digest);
     let act = console.begin(Operation::STORE_RESTORE, format_args!("from {}, SHA-256 {digest}", from.display()))?;
-    logged(act, backup::restore(from, &config.store).map(|()| contents))
+    let restored = backup::restore(from, &config.store).map(|()| contents).map_err(RecoveryError::from);
+    act.ends(restored, |_| false, told)
 }

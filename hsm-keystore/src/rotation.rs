@@ -19,7 +19,7 @@ pub use self::{
     rewrap::{Progress, Rewrapped, rewrap},
 };
 use crate::{
-    audit::console::{Act, Console, ConsoleError},
+    audit::console::{Console, ConsoleError},
     config::Config,
     hsm::{
         HsmError, TokenKeyId,
@@ -194,20 +194,6 @@ impl Office {
     pub(crate) fn console(&self, config: &Config) -> Console {
         Console::new(&config.audit, &self.identity, Some(Arc::<Pkcs11Hsm>::clone(&self.hsm)))
     }
-}
-
-/// What came of an act is in the audit log before it is told.
-fn logged<T>(
-    act: Act<'_>,
-    outcome: Result<T, RotationError>,
-    done: impl FnOnce(&T) -> String,
-) -> Result<T, RotationError> {
-    match &outcome {
-        Ok(value) => act.done(done(value))?,
-        Err(error) if error.is_refusal() => act.refused(error)?,
-        Err(error) => act.failed(error)?,
-    }
-    outcome
 }
 
 fn now() -> u64 {

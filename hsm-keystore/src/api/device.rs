@@ -60,15 +60,17 @@ fn deliver(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Resul
     let digests = vec![manifest.digest()];
     let registrant = registrant(node, &device);
     let shares = open(node, &registrant, &digests, &request.sealed.0, &format!("device {device}"))?;
+    let content = content(&digests);
     let registration = Registration {
         registrant,
-        id: registration_id(&digests),
-        content: content(&digests),
+        // Every courier makes the same id of it: the same manifest is the same registration.
+        id: content.first_chunk().copied().unwrap_or_default(),
+        content,
         counter: Some(DeviceCounter { device, counter }),
         at: node.clock.now(),
     };
     let lists = vec![(key, enrolment.access)];
-    let batch =
+    let mut batch =
         Batch { registration, manifests: vec![manifest], encoded: vec![request.manifest], digests, shares, lists };
     let (registered, _) = batch.keep(node, trail, &rule(device))?;
     answer(registered, &batch.manifests)
@@ -105,12 +107,6 @@ fn enrolled(node: &Node, device: DeviceId) -> Result<Enrolment, ApiError> {
 
 fn registrant(node: &Node, device: &DeviceId) -> RegistrantDigest {
     Registrant::device(&node.directory.cluster, device).digest()
-}
-
-/// The id of a registration that every courier makes alike: the same manifest is the same registration.
-fn registration_id(digests: &[[u8; 32]]) -> [u8; 16] {
-    let content = content(digests);
-    content.first_chunk().copied().unwrap_or_default()
 }
 
 /// What the audit log says of a key that is taken.

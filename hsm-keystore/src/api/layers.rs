@@ -42,7 +42,9 @@ pub(super) async fn around(State(shared): State<Shared>, request: Request, next:
     }
     let share = request.extensions().get::<PeerAddress>().map(|address| shared.callers.place(address.0));
     let (Ok(place), None | Some(Some(_))) = (Arc::clone(&shared.requests).try_acquire_owned(), &share) else {
-        return ApiError::new(Word::Busy, "this node has too many requests at once; try again").response(None);
+        let id = hex::encode(&request_id());
+        let busy = ApiError::new(Word::Busy, "this node has too many requests at once; try again");
+        return identified(busy.response(Some(&id)), &id);
     };
     let answering = tokio::spawn(async move {
         let _held = (place, share);
@@ -120,7 +122,12 @@ async fn answer(
     if response.status() == StatusCode::UNAUTHORIZED {
         challenge(response.headers_mut(), authenticator.accepts_tokens(), shows_token);
     }
-    if let Ok(id) = HeaderValue::from_str(&id) {
+    identified(response, &id)
+}
+
+/// An answer that says which request it is to.
+fn identified(mut response: Response, id: &str) -> Response {
+    if let Ok(id) = HeaderValue::from_str(id) {
         response.headers_mut().insert("x-request-id", id);
     }
     response

@@ -62,7 +62,7 @@ fn register(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Resu
     let shares = open(node, &registrant, &digests, &request.sealed.0, "this caller")?;
     let lists = access_lists(caller, &manifests, &request.access)?;
     let registration = Registration { registrant, id, content: content(&digests), counter: None, at: node.clock.now() };
-    let batch = Batch { registration, manifests, encoded: request.manifests, digests, shares, lists };
+    let mut batch = Batch { registration, manifests, encoded: request.manifests, digests, shares, lists };
     let (registered, new) = batch.keep(node, trail, "create")?;
     if let Registered::Before(states) = &registered {
         catch_up(node, &request.access, &batch.lists, &new, states)?;
@@ -74,7 +74,7 @@ fn register(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Resu
 pub(super) struct Batch {
     pub(super) registration: Registration,
     pub(super) manifests: Vec<Manifest>,
-    /// The manifests as they came.
+    /// The manifests as they came, until they are stored.
     pub(super) encoded: Vec<Binary>,
     pub(super) digests: Vec<[u8; 32]>,
     pub(super) shares: Vec<ShareRecord>,
@@ -83,8 +83,14 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Checks the shares, writes ahead what is allowed by this rule, and stores all of it or none.
-    pub(super) fn keep(&self, node: &Node, trail: &Trail, rule: &str) -> Result<(Registered, Vec<NewKey>), ApiError> {
-        let Self { registration, manifests, encoded, digests, shares, lists } = self;
+    pub(super) fn keep(
+        &mut self,
+        node: &Node,
+        trail: &Trail,
+        rule: &str,
+    ) -> Result<(Registered, Vec<NewKey>), ApiError> {
+        let encoded = std::mem::take(&mut self.encoded);
+        let Self { registration, manifests, digests, shares, lists, .. } = &*self;
         check_shares(node, manifests, shares)?;
         let access = seal(node, lists)?;
         let checked = manifests.iter().zip(digests).zip(shares);
@@ -96,7 +102,7 @@ impl Batch {
         let before = node.store.read(&keys)?;
         for (position, (access, before)) in access.iter().zip(&before).enumerate() {
             // A key that is there keeps its list, whatever is registered again: the log must not tell of another. A pending
-            // one of the same registrant may be made anew.
+            // one of the same registrant may get a later list (`catch_up`), and is told of here though there may be none.
             let sets = before
                 .as_ref()
                 .is_none_or(|found| found.state == KeyState::Pending && found.registrant == registration.registrant);
@@ -113,7 +119,7 @@ impl Batch {
             .map(|((((manifest, encoded), manifest_digest), record), access)| NewKey {
                 key: manifest.key,
                 epoch: manifest.epoch,
-                manifest: encoded.0.clone(),
+                manifest: encoded.0,
                 manifest_digest: *manifest_digest,
                 record,
                 access,

@@ -207,6 +207,24 @@ impl Act<'_> {
         self.ended(reason, Outcome::Failed)
     }
 
+    /// Writes what came of the act, before that is told: what was done, that it was refused, or that it failed.
+    ///
+    /// # Errors
+    /// Those of the act, and [`ConsoleError::Unsaid`].
+    pub fn ends<T, E: std::error::Error + From<ConsoleError>>(
+        self,
+        outcome: Result<T, E>,
+        is_refusal: impl FnOnce(&E) -> bool,
+        done: impl FnOnce(&T) -> String,
+    ) -> Result<T, E> {
+        match &outcome {
+            Ok(value) => self.done(done(value))?,
+            Err(error) if is_refusal(error) => self.refused(error)?,
+            Err(error) => self.failed(error)?,
+        }
+        outcome
+    }
+
     fn ended(self, reason: &dyn std::error::Error, outcome: fn(String) -> Outcome) -> Result<(), ConsoleError> {
         // Hints are for who sits there.
         let reason = reason.to_string().lines().next().unwrap_or_default().to_owned();

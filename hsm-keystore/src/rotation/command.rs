@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fmt::Write as _, path::PathBuf};
 
-use super::{Office, RotationError, logged, now};
+use super::{Office, RotationError, now};
 use crate::{
     audit::{Operation, export::time::rfc3339},
     config::Config,
@@ -37,7 +37,8 @@ pub fn rotate(config: &Config) -> Result<String, RotationError> {
     let office = Office::open(config)?;
     let console = office.console(config);
     let act = console.begin(Operation::KEK_ROTATE, format_args!("KEK {} is active", office.hsm.kek()))?;
-    logged(act, make_active(config, &office), |(made, _)| made.clone()).map(|(made, rest)| format!("{made}\n{rest}"))
+    act.ends(make_active(config, &office), RotationError::is_refusal, |(made, _)| made.clone())
+        .map(|(made, rest)| format!("{made}\n{rest}"))
 }
 
 /// Returns what was made, in a line for the audit log, and the rest.
@@ -107,7 +108,8 @@ pub fn retire(config: &Config, id: &str, destroy: bool) -> Result<String, Rotati
     let console = office.console(config);
     let operation = if destroy { Operation::KEK_DESTROY } else { Operation::KEK_RETIRE };
     let act = console.begin(operation, format_args!("KEK {kek}"))?;
-    let (done, next) = logged(act, retire_one(config, &office, kek, destroy), |(done, _)| done.clone())?;
+    let (done, next) =
+        act.ends(retire_one(config, &office, kek, destroy), RotationError::is_refusal, |(done, _)| done.clone())?;
     Ok(format!("{done}{next}\n"))
 }
 

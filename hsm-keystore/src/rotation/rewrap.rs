@@ -11,7 +11,7 @@ use eds_core::{
     ids::{KeyId, NodeId, ShareIndex},
 };
 
-use super::{RotationError, logged, now};
+use super::{RotationError, now};
 use crate::{
     audit::Operation,
     hsm::{Hsm, TokenKeyId, wrapped::WrappedKeys},
@@ -81,8 +81,9 @@ pub fn rewrap(
         wrapping: &wrapping,
     };
     let active = office.hsm.kek();
-    let mut act = console.begin(Operation::KEK_REWRAP, format_args!("{} records to KEK {active}", work.count()?))?;
-    let outcome = work.run(batch, &mut |far| {
+    let left = work.count()?;
+    let mut act = console.begin(Operation::KEK_REWRAP, format_args!("{left} records to KEK {active}"))?;
+    let outcome = work.run(left, batch, &mut |far| {
         act.came_to(format_args!("{} records wrapped anew", far.done));
         progress(far);
     });
@@ -92,7 +93,7 @@ pub fn rewrap(
         }
         Ok(done)
     });
-    logged(act, outcome, |done| {
+    act.ends(outcome, RotationError::is_refusal, |done| {
         let Rewrapped { done, key_pairs, unreadable } = done;
         let kek = office.hsm.kek();
         format!("{done} records and {key_pairs} key pairs wrapped by KEK {kek}; {} do not open", unreadable.len())
@@ -100,13 +101,14 @@ pub fn rewrap(
 }
 
 impl Work<'_> {
+    /// Wraps anew what `left` is the count of.
     pub(super) fn run(
         &self,
+        left: u64,
         batch: NonZeroUsize,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Rewrapped, RotationError> {
         let mut all = Rewrapped::default();
-        let left = self.count()?;
         for _ in 0..PASSES {
             self.wrapping.follow()?;
             let mut again = false;
@@ -132,7 +134,10 @@ impl Work<'_> {
     }
 
     /// How many records there are to wrap anew.
-    fn count(&self) -> Result<u64, RotationError> {
+    ///
+    /// # Errors
+    /// [`RotationError`]. Its cost grows with that number.
+    pub(super) fn count(&self) -> Result<u64, RotationError> {
         Ok(self.older()?.iter().map(|kek| self.store.count_wrapped_by(&kek.id)).sum::<Result<u64, _>>()?)
     }
 

@@ -79,7 +79,8 @@ impl Bench {
             wrapping: &self.wrapping,
         };
         let mut told = Vec::new();
-        let done = work.run(NonZeroUsize::new(batch).expect("not zero"), &mut |progress| told.push(progress));
+        let left = work.count().expect("counts");
+        let done = work.run(left, NonZeroUsize::new(batch).expect("not zero"), &mut |progress| told.push(progress));
         assert!(told.is_sorted_by_key(|progress| progress.done), "{told:?}");
         assert!(told.last().is_none_or(|last| last.done <= last.total), "{told:?}");
         done.expect("wraps anew")
@@ -174,7 +175,8 @@ fn what_is_registered_and_rotated_meanwhile_is_wrapped_anew_too() {
         wrapping: &bench.wrapping,
     };
     let mut newest = None;
-    let done = work.run(NonZeroUsize::new(7).expect("not zero"), &mut |_| {
+    let left = work.count().expect("counts");
+    let done = work.run(left, NonZeroUsize::new(7).expect("not zero"), &mut |_| {
         times += 1;
         if times == 2 {
             // Officers are in a hurry: the process learns of it by the refusal of its records.
