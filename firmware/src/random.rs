@@ -11,7 +11,7 @@
 use eds_core::ids::DeviceId;
 use rand_core::{TryCryptoRng, TryRng};
 use sha2::{Digest, Sha512};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::{
     drbg::HmacDrbg,
@@ -109,7 +109,6 @@ fn gather<S: EntropySource>(
         keep(piece);
         left -= piece.len();
     }
-    buffer.zeroize();
     Ok(())
 }
 

@@ -208,8 +208,8 @@ fn share<R: CryptoRng + ?Sized, O: Output>(
     let mut sink = |bytes: &[u8]| out.bundle(bytes).map_err(ScanError::Output);
     let mut bundle = begin_bundle(&manifest, count, &mut sink)?;
 
-    let (cluster, id) = (directory.cluster(), device.id);
-    let registrant = Registrant { kind: "device", namespace: cluster.as_bytes(), subject: id.as_bytes() }.digest();
+    let cluster = directory.cluster();
+    let registrant = Registrant::device(&cluster, &device.id).digest();
     let aad = registration_aad([manifest.digest()], &registrant);
     for node in directory.active() {
         seal_share(cluster, &node, &dealer, &aad, rng, &mut |sealed: &[u8]| bundle.share(node.id, sealed, &mut sink))?;

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use eds::{cluster::Fingerprint, storage::ObjectName};
 use eds_core::directory::Directory;
 
 use crate::{
@@ -43,11 +44,8 @@ pub fn ward() -> Outcome<Ward> {
     )?;
     let device = Device::new()?;
     device.enroll(&mut cluster, &physician.home().join("me.crt"), &[])?;
-    let mut fingerprint = [0; 32];
-    for (byte, digits) in fingerprint.iter_mut().zip(cluster.fingerprint().as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits)?, 16)?;
-    }
-    let directory = Directory::verify(&fs::read(cluster.directory())?, &fingerprint)?;
+    let pin: Fingerprint = cluster.fingerprint().parse()?;
+    let directory = Directory::verify(&fs::read(cluster.directory())?, &pin.0)?;
     // Both look at one storage; the physician has a catalog of their own.
     fs::create_dir_all(courier.objects())?;
     symlink(courier.objects(), physician.objects())?;
@@ -112,9 +110,7 @@ impl Ward {
 
     /// Where the container of an image is stored.
     pub fn object(&self, made: &Made) -> PathBuf {
-        let id = made.begin.file.to_string();
-        let part = |range: std::ops::Range<usize>| id.get(range).unwrap_or_default().to_owned();
-        self.courier.objects().join(part(0..2)).join(part(2..4)).join(&id)
+        self.courier.objects().join(ObjectName::of(made.begin.file).to_string())
     }
 }
 

@@ -31,11 +31,11 @@ fn a_device_acquires_a_courier_delivers_and_a_physician_retrieves() -> Outcome {
     let log = ward.courier.home().join("courier.log");
     let start = || {
         let words = ["courier", "--tcp-listen", &address, "--images", "1", "--quorum", "2"];
-        Process::start("courier", &mut ward.courier.command(words), &log)
+        let mut process = Process::start("courier", &mut ward.courier.command(words), &log)?;
+        process.wait_for("listening on ", Duration::from_secs(30))?;
+        Outcome::Ok(process)
     };
-    let mut running = start()?;
-    running.wait_for("listening on ", Duration::from_secs(30))?;
-    let mut process = Some(running);
+    let mut process = Some(start()?);
     let crossed = send(&address, &made.packets()?, 8, &[3, 40, 25], |connections| {
         if connections == 2 {
             if let Some(process) = process.take() {

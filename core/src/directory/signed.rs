@@ -71,8 +71,7 @@ impl<'a> SignedDirectory<'a> {
         }
         let mut rest = nodes;
         for _ in 0..head.count {
-            let (node, after) = take(rest).filter(|(node, _)| node.url.len() <= 200).ok_or(Error::Malformed)?;
-            let _ = node;
+            let (_, after) = take(rest).filter(|(node, _)| node.url.len() <= 200).ok_or(Error::Malformed)?;
             rest = after;
         }
         if !rest.is_empty() {

@@ -148,6 +148,40 @@ fn a_frame_that_failed_is_never_complete() {
     assert!(matches!(silent, AcquireError::Output(crate::LinkFault::NoAnswer)));
 }
 
+/// A source with fewer bytes than it announces.
+struct Short(usize);
+
+impl FrameSource for Short {
+    type Error = core::convert::Infallible;
+
+    fn length(&self) -> u64 {
+        100
+    }
+
+    fn start(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn read(&mut self, piece: &mut [u8]) -> Result<usize, Self::Error> {
+        let length = piece.len().min(self.0);
+        self.0 -= length;
+        Ok(length)
+    }
+
+    fn stop(&mut self) {}
+}
+
+#[test]
+fn a_frame_of_another_length_is_never_complete() {
+    let (hospital, line) = (Hospital::new(), Line::default());
+    let mut imager = start(&hospital, SimulatedNoise::good(), SimulatedCounter::default()).expect("starts");
+    let mut link = Uplink::<_, _, 4>::new(line.clone(), NoDelay, PATIENCE);
+    let error = imager.acquire(HEADER, &mut Short(99), &mut [0; 48], &mut link).expect_err("too short");
+    assert!(matches!(error, AcquireError::Length { expected: 100, found: 99 }));
+    let arrived = transfers(&line).pop().expect("has begun");
+    assert_eq!((arrived.complete, arrived.aborted), (false, Some(AbortReason::Sensor)));
+}
+
 #[test]
 fn a_worn_out_counter_a_broken_source_and_a_broken_engine_stop_the_device_before_anything_is_sent() {
     let hospital = Hospital::new();

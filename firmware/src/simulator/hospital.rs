@@ -122,8 +122,7 @@ impl Hospital {
     fn record(&self, manifest: &Manifest, node: NodeId, sealed: &[u8]) -> ShareRecord {
         let position = self.directory.nodes.iter().position(|known| known.id == node).expect("a node");
         let cluster = self.directory.cluster;
-        let registrant =
-            Registrant { kind: "device", namespace: cluster.as_bytes(), subject: Self::DEVICE.as_bytes() }.digest();
+        let registrant = Registrant::device(&cluster, &Self::DEVICE).digest();
         let aad = registration_aad([manifest.digest()], &registrant);
         let list = open_vec(&self.keys[position], &Info::share(cluster, node), &aad, sealed).expect("opens");
         let record = ShareList::parse(&list).expect("a list").iter().next().expect("one share");

@@ -4,13 +4,12 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, TcpStream},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use eds_core::link::{Kind, Reader};
 
-use crate::{Outcome, give_up};
+use crate::{Outcome, give_up, trouble::During as _};
 
 /// Everything that crossed the line, both ways, as somebody who listens would have it.
 #[derive(Default)]
@@ -26,7 +25,7 @@ pub struct Crossed {
 /// those after the last of them do not.
 ///
 /// # Errors
-/// When nobody listens for long, or a packet is asked for that is no longer kept.
+/// When nobody listens, or a packet is asked for that is no longer kept.
 pub fn send(
     address: &str,
     packets: &[Vec<u8>],
@@ -75,21 +74,13 @@ pub fn send(
     Ok(crossed)
 }
 
-/// Connects as soon as somebody listens.
+/// Connects to who listens already.
 fn connect(address: &str) -> Outcome<TcpStream> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match TcpStream::connect(address) {
-            Ok(line) => {
-                line.set_nodelay(true)?;
-                // A device that waits in vain sends again.
-                line.set_read_timeout(Some(PATIENCE))?;
-                return Ok(line);
-            }
-            Err(error) if Instant::now() > deadline => give_up!("{address}: {error}"),
-            Err(_) => thread::sleep(Duration::from_millis(20)),
-        }
-    }
+    let line = TcpStream::connect(address).during(address)?;
+    line.set_nodelay(true)?;
+    // A device that waits in vain sends again.
+    line.set_read_timeout(Some(PATIENCE))?;
+    Ok(line)
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -71,10 +71,7 @@ impl Namespace {
     /// # Errors
     /// [`TypedError::Principal`], [`TypedError::NoAuthority`].
     pub fn grantee(&self, text: &str) -> Result<Grantee, TypedError> {
-        if names::is_slash_form(text) {
-            return self.subject(text).map(Grantee::Subject);
-        }
-        if text.starts_with("https://") {
+        if names::is_slash_form(text) || text.starts_with("https://") {
             return self.subject(text).map(Grantee::Subject);
         }
         names::group(text).map(Grantee::Group).ok_or_else(|| TypedError::Principal(text.into()))

@@ -8,7 +8,7 @@
 //! | counter | a file of the host, through semihosting: it outlives the machine |
 //! | provisioning | a page at [`PROVISION_AT`], where QEMU loads it |
 //!
-//! Everything unsafe of this board is in this file and in `machine.rs`: registers, memory that QEMU fills, semihosting, the stack.
+//! Everything unsafe of this board is in `machine.rs`: registers, memory that QEMU fills, semihosting, the stack.
 
 #![no_std]
 
