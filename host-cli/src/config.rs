@@ -21,7 +21,12 @@ use crate::{
     error::Kind,
     keystore::{Quorum, Terms},
     metadata::{Location, PostgresLocation},
+    storage::{self, site::Sites},
 };
+
+use self::sites::{Usual, WrittenStorage};
+
+mod sites;
 
 /// The settings of a user, all paths resolved.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,8 +41,8 @@ pub struct Config {
     pub tls_ca: PathBuf,
     /// Directory of what the client itself keeps: pinned cluster, latencies.
     pub state: PathBuf,
-    /// Directory of the local object store.
-    pub storage: PathBuf,
+    /// Where ciphertext goes: the first is for new objects.
+    pub storage: Sites,
     /// The catalog database.
     pub catalog: PathBuf,
     /// The metadata database.
@@ -141,6 +146,9 @@ pub enum Error {
         /// The configuration file.
         path: PathBuf,
     },
+    /// A storage that cannot be used as it is written.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
     /// An issuer without https.
     #[error("{}: login.issuer must begin with https://", path.display())]
     PlainIssuer {
@@ -157,6 +165,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Read { source, .. } => Kind::of_io(source),
+            Self::Storage(error) => error.kind(),
             _ => Kind::Usage,
         }
     }
@@ -171,6 +180,7 @@ impl Error {
             Self::Read { .. } | Self::Invalid { .. } | Self::HalfPair { .. } => None,
             Self::TwoMetadata { .. } => Some("leave out one of them".into()),
             Self::PlainIssuer { .. } => None,
+            Self::Storage(error) => error.hint(),
         }
     }
 }
@@ -226,17 +236,20 @@ impl Config {
             scope: login.scope.unwrap_or_else(|| SCOPE.into()),
             audience: login.audience,
         });
+        let identity = Identity {
+            wanted: written.identity.wanted,
+            pair,
+            proxy: written.identity.proxy.map(at),
+            token_file: written.identity.token_file.map(at),
+        };
+        let usual = Usual::new(environment, &identity);
+        let storage = written.storage.sites(&at, &usual, || places.data("objects"))?;
         Ok(Self {
             login,
-            identity: Identity {
-                wanted: written.identity.wanted,
-                pair,
-                proxy: written.identity.proxy.map(at),
-                token_file: written.identity.token_file.map(at),
-            },
+            identity,
             tls_ca: at(written.trust.tls_ca),
             state: written.state.map_or_else(|| places.state(), |path| Ok(at(path)))?,
-            storage: or(written.storage, &|| places.data("objects"))?,
+            storage,
             catalog: or(written.catalog, &|| places.data("catalog.sqlite"))?,
             policy: written.metadata.policy.map(at),
             metadata: match (written.metadata.postgres, written.metadata.path) {
@@ -347,7 +360,8 @@ struct Written {
     login: Option<WrittenLogin>,
     trust: WrittenTrust,
     state: Option<PathBuf>,
-    storage: Option<Place>,
+    #[serde(default)]
+    storage: WrittenStorage,
     catalog: Option<Place>,
     #[serde(default)]
     metadata: WrittenMetadata,

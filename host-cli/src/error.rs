@@ -91,7 +91,7 @@ impl Kind {
             Self::Usage => "wrong command line or configuration",
             Self::NotFound => "what was asked for does not exist",
             Self::Denied => "not authenticated or not permitted",
-            Self::Unavailable => "not enough key servers answered",
+            Self::Unavailable => "not enough key servers answered, or a storage could not be reached",
             Self::Damaged => "damaged or forged data; nothing of it was put out under its name",
             Self::LocalIo => "local input or output failed, for example a full disk",
             Self::Conflict => "exists already or was changed meanwhile; nothing was overwritten",
@@ -102,6 +102,10 @@ impl Kind {
 
     /// The kind of an operating system error.
     pub fn of_io(error: &io::Error) -> Self {
+        // A storage elsewhere is read as a file is, and its errors come through here whole.
+        if let Some(storage) = storage::Error::within(error) {
+            return storage.kind();
+        }
         if error.kind() == io::ErrorKind::NotFound { Self::NotFound } else { Self::LocalIo }
     }
 }

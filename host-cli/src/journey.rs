@@ -57,7 +57,7 @@ use crate::{
     output::Output,
     payload::{self, Header, Target, Unlocked, Written},
     queue::Queue,
-    storage::local::LocalStore,
+    storage::ObjectStore,
 };
 
 /// The purpose of a key that encrypts the payload of a container: images and plain files.
@@ -231,7 +231,7 @@ impl Drop for Nodes {
 /// Everything that registering and retrieving images needs.
 pub struct Session {
     nodes: Nodes,
-    storage: LocalStore,
+    storage: Box<dyn ObjectStore>,
     catalog: Catalog,
     metadata: Metadata,
     profile: Profile,
@@ -249,7 +249,7 @@ impl Session {
     pub fn open(config: &Config) -> Result<Self, Error> {
         Ok(Self {
             nodes: Nodes::open(config)?,
-            storage: LocalStore::open(&config.storage)?,
+            storage: config.storage.first().open()?,
             catalog: Catalog::open(&config.catalog)?,
             metadata: Metadata::open(&config.metadata)?,
             profile: match &config.profile {

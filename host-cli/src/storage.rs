@@ -3,6 +3,12 @@
 //! A name is derived from the random file id alone, so whoever runs the storage learns sizes and times, never a patient,
 //! a file name or a logical name. An object appears whole or not at all, is on stable storage before that is reported,
 //! and is never overwritten. Every implementation passes the conformance suite in `conformance`.
+//!
+//! | part | purpose |
+//! |---|---|
+//! | `site` | the storages of the configuration, by name and by URL |
+//! | `local`, `memory` | objects as files of this machine, or for tests |
+//! | `fault` | what a storage elsewhere did not do, and whether asking again may help |
 
 use std::{
     fmt,
@@ -13,12 +19,20 @@ use std::{
 
 use eds_core::ids::FileId;
 
-use crate::{error::Kind, output};
+use crate::{credentials, error::Kind, output};
+
+use self::local::LocalStore;
+pub use self::{
+    fault::Fault,
+    site::{Protocol, Site, Sites},
+};
 
 #[cfg(test)]
 mod conformance;
+mod fault;
 pub mod local;
 pub mod memory;
+pub mod site;
 
 /// A place for objects.
 ///
@@ -41,6 +55,14 @@ pub trait ObjectStore: Send + Sync {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Io`].
     fn delete(&self, name: &ObjectName) -> Result<(), Error>;
+
+    /// Asks the storage, if it is one elsewhere, whether it answers this caller.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] when it does not.
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// An object being written. Dropped unfinished, it leaves nothing.
@@ -67,6 +89,43 @@ pub trait Object: Read + Seek + Send {
     fn as_file(&self) -> Option<&File> {
         None
     }
+}
+
+/// Opens the storage of a site. One elsewhere is not asked anything yet.
+///
+/// # Errors
+/// As [`Site::open`].
+pub fn open(site: &Site) -> Result<Box<dyn ObjectStore>, Error> {
+    match site.url().protocol() {
+        Protocol::File => Ok(Box::new(LocalStore::open(site.url().path().as_ref())?)),
+        _ => Err(not_built(site)),
+    }
+}
+
+/// Opens what lies at this path below the URL of a site.
+fn open_path(site: &Site, path: &str) -> Result<Box<dyn Object>, Error> {
+    match site.url().protocol() {
+        Protocol::File => LocalStore::open(site.url().path().as_ref())?.open_path(path),
+        _ => Err(not_built(site)),
+    }
+}
+
+/// Deletes what lies at this path below the URL of a site.
+fn delete_path(site: &Site, path: &str) -> Result<(), Error> {
+    match site.url().protocol() {
+        Protocol::File => LocalStore::open(site.url().path().as_ref())?.delete_path(path),
+        _ => Err(not_built(site)),
+    }
+}
+
+fn not_built(site: &Site) -> Error {
+    let feature = match site.url().protocol() {
+        Protocol::S3 => "s3",
+        Protocol::Sftp => "sftp",
+        Protocol::Gfal => "gfal",
+        Protocol::File | Protocol::Http { .. } => "default",
+    };
+    Error::NotBuilt { url: site.url().to_string(), feature }
 }
 
 /// The name of an object: `ab/cd/<file id>`, where ab and cd are the first two bytes of the file id.
@@ -103,9 +162,73 @@ pub enum Error {
     /// The directory of a local storage could not be made.
     #[error(transparent)]
     Place(#[from] output::Error),
+    /// A storage elsewhere did not do as it was asked.
+    #[error("storage {site}: {url}")]
+    Remote {
+        /// The site.
+        site: String,
+        /// The object, or the URL of the site.
+        url: String,
+        /// What it did instead.
+        source: Fault,
+    },
+    /// A URL that is none.
+    #[error("{url:?} is not the URL of a storage: {problem}")]
+    Url {
+        /// The text.
+        url: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A site that cannot be used as it is written.
+    #[error("storage {site}: {problem}")]
+    Setting {
+        /// The site.
+        site: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// No site at all.
+    #[error("no storage is configured")]
+    NoSite,
+    /// A site that is not configured.
+    #[error("there is no storage {name} in the configuration: there are {}", known.join(", "))]
+    UnknownSite {
+        /// The name.
+        name: String,
+        /// Those that are.
+        known: Vec<String>,
+    },
+    /// A URL below none of the configured sites.
+    #[error("{url} is not below the URL of a configured storage")]
+    OtherPlace {
+        /// The URL.
+        url: String,
+    },
+    /// A URL that needs what was left out of this program.
+    #[error("{url} needs an eds that was built with the feature {feature}")]
+    NotBuilt {
+        /// The URL.
+        url: String,
+        /// The feature of the package `eds`.
+        feature: &'static str,
+    },
+    /// What proves who the caller is to a storage.
+    #[error("storage {site}")]
+    Proof {
+        /// The site.
+        site: String,
+        /// What is wrong.
+        source: Box<credentials::Error>,
+    },
 }
 
 impl Error {
+    /// The storage's own error in one of reading or writing.
+    pub fn within(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
     /// What sort of failure this is.
     pub fn kind(&self) -> Kind {
         match self {
@@ -114,14 +237,25 @@ impl Error {
             Self::Io { .. } => Kind::LocalIo,
             Self::NotAName(_) => Kind::Damaged,
             Self::Place(error) => error.kind(),
+            Self::Remote { source, .. } => source.kind(),
+            Self::Url { .. } | Self::Setting { .. } | Self::NoSite => Kind::Usage,
+            Self::UnknownSite { .. } | Self::OtherPlace { .. } => Kind::Usage,
+            Self::NotBuilt { .. } => Kind::Unsupported,
+            Self::Proof { source, .. } => source.kind(),
         }
     }
 
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotFound { .. } => Some("check the path of the storage in the configuration".into()),
+            Self::NotFound { .. } => Some("check [storage] in the configuration".into()),
             Self::Place(error) => error.hint(),
+            Self::Remote { source, .. } => source.hint(),
+            Self::Proof { source, .. } => source.hint(),
+            Self::OtherPlace { .. } => Some("add it to the configuration: [[storage.site]] with name and url".into()),
+            Self::NotBuilt { feature, .. } => Some(format!(
+                "build it with cargo build -p eds --features {feature}, or take the package of your distribution"
+            )),
             _ => None,
         }
     }

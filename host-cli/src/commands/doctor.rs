@@ -14,7 +14,6 @@ use crate::{
     metadata::Metadata,
     output,
     queue::{Entry, Queue, moment},
-    storage::local::LocalStore,
 };
 
 /// The arguments of `eds doctor`.
@@ -67,8 +66,10 @@ impl Doctor {
 }
 
 fn rooms(report: &mut Report, config: &Config) -> Result<(), Error> {
-    let storage = LocalStore::open(&config.storage).map_err(Error::from);
-    report.note("storage", storage.map(|_| config.storage.display().to_string()))?;
+    for site in config.storage.iter() {
+        let usable = site.open().and_then(|store| store.check()).map_err(Error::from);
+        report.note(&format!("storage {}", site.name()), usable.map(|()| site.url().to_string()))?;
+    }
     let catalog = Catalog::open(&config.catalog).and_then(|catalog| catalog.pending()).map_err(Error::from);
     report.note(
         "catalog",

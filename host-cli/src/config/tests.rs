@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fs, os::unix::fs::PermissionsExt as _};
 
 use super::*;
+use crate::storage::{Protocol, Site, site::Proof};
 
 fn load(named: Option<&Path>, variables: &[(&str, &Path)]) -> Result<Config, Error> {
     let variables: HashMap<&str, OsString> =
@@ -26,7 +27,7 @@ fn the_example_is_valid_and_its_paths_are_beside_it() {
     assert_eq!(pair.key, directory.path().join("alice.key"));
     assert_eq!(config.tls_ca, directory.path().join("ca.crt"));
     assert_eq!(config.state, home.join(".local/state/eds"));
-    assert_eq!(config.storage, home.join(".local/share/eds/objects"));
+    assert_eq!(config.storage.first(), &Site::local(home.join(".local/share/eds/objects")));
     assert_eq!(config.catalog, home.join(".local/share/eds/catalog.sqlite"));
     assert_eq!(config.terms, Terms::default());
 }
@@ -42,7 +43,7 @@ fn every_setting_is_taken() {
     let (directory, file) = written(&text);
     let config = load(Some(&file), &[]).expect("needs no HOME when all is set");
     assert_eq!(config.state, directory.path().join("s"));
-    assert_eq!(config.storage, Path::new("/objects"));
+    assert_eq!(config.storage.first(), &Site::local("/objects".into()));
     assert_eq!(config.catalog, directory.path().join("c.sqlite"));
     assert_eq!(config.metadata, Location::File(directory.path().join("m.sqlite")));
     assert_eq!(config.terms, Terms { needed: Some(3), quorum: Quorum::Nodes(4) });
@@ -135,5 +136,70 @@ fn a_secret_that_somebody_else_can_swap_is_refused() {
     if rustix::process::geteuid().is_root() {
         std::os::unix::fs::chown(&key, Some(4711), None).expect("given away");
         assert!(matches!(read_private(&key), Err(Error::Foreign { owner: 4711, .. })));
+    }
+}
+
+const SITES: &str = "
+[storage]
+path = \"objects\"
+
+[[storage.site]]
+name = \"grid\"
+url = \"davs://se.example:1094/myvo/eds/\"
+
+[[storage.site]]
+name = \"cloud\"
+url = \"s3://images/eds\"
+endpoint = \"https://s3.example\"
+key_file = \"s3.key\"
+identify = false
+";
+
+#[test]
+fn sites_come_in_the_order_of_the_file_and_the_directory_first() {
+    let (directory, file) = written(&(EXAMPLE.to_owned() + SITES));
+    let variables =
+        [("HOME", Path::new("/h")), ("X509_USER_PROXY", Path::new("/p")), ("X509_CERT_DIR", Path::new("/ca"))];
+    let config = load(Some(&file), &variables).expect("valid");
+    let names: Vec<&str> = config.storage.iter().map(Site::name).collect();
+    assert_eq!(names, ["local", "grid", "cloud"]);
+    assert_eq!(config.storage.first(), &Site::local(directory.path().join("objects")));
+    let grid = config.storage.named("grid").expect("is there");
+    assert_eq!(grid.url().as_str(), "davs://se.example:1094/myvo/eds");
+    assert_eq!(grid.access().proofs.first(), Some(&Proof::Proxy("/p".into())), "a proxy comes before the certificate");
+    let pair = config.identity.pair.clone().expect("a certificate");
+    assert_eq!(grid.access().proofs.last(), Some(&Proof::Certificate(pair)));
+    assert_eq!(grid.access().ca.as_deref(), Some(Path::new("/ca")));
+    let cloud = config.storage.named("cloud").expect("is there");
+    assert_eq!(cloud.url().protocol(), Protocol::S3);
+    assert_eq!(cloud.access().key_file, Some(directory.path().join("s3.key")));
+    assert_eq!((cloud.access().proofs.len(), &cloud.access().ca), (0, &None), "not the grid's authorities");
+    let first = SITES.replace("path = \"objects\"", "");
+    let (_kept, file) = written(&(EXAMPLE.to_owned() + &first));
+    assert_eq!(load(Some(&file), &variables).expect("valid").storage.first().name(), "grid");
+}
+
+#[test]
+fn the_proof_for_the_key_servers_goes_to_no_storage_as_a_token() {
+    let text = EXAMPLE.replace("[trust]", "token_file = \"keys.token\"\n[trust]") + SITES;
+    let (_directory, file) = written(&text);
+    let config = load(Some(&file), &[("HOME", Path::new("/h")), ("BEARER_TOKEN", Path::new("x"))]).expect("valid");
+    assert!(config.storage.iter().all(|site| site.access().token_file.is_none()));
+}
+
+#[test]
+fn a_storage_that_cannot_be_meant_is_refused() {
+    for (from, to) in [
+        ("grid", "local"),
+        ("cloud", "grid"),
+        ("davs://se.example:1094/myvo/eds/", "davs://alice:secret@se.example/x"),
+        ("davs://se.example:1094/myvo/eds/", "se.example/x"),
+        ("s3://images/eds", "https://images/eds"),
+        ("identify = false", "secret_key = \"x\""),
+        ("identify = false", "certificate = \"x\""),
+    ] {
+        let (_directory, file) = written(&(EXAMPLE.to_owned() + &SITES.replace(from, to)));
+        let error = load(Some(&file), &[("HOME", Path::new("/h"))]).expect_err(to);
+        assert!(!error.to_string().contains("secret@"), "{error}");
     }
 }

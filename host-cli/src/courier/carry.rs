@@ -21,13 +21,13 @@ use crate::{
     config::Config,
     journey::Nodes,
     keystore::{NodeError, Quorum},
-    storage::{self, NewObject, ObjectName, ObjectStore as _, local::LocalStore},
+    storage::{self, NewObject, ObjectName, ObjectStore},
 };
 
 /// What carries: key servers, storage and catalog.
 pub struct Carrier {
     nodes: Nodes,
-    storage: LocalStore,
+    storage: Box<dyn ObjectStore>,
     catalog: Catalog,
     quorum: Quorum,
 }
@@ -53,7 +53,7 @@ impl Carrier {
     pub fn open(config: &Config, quorum: Quorum) -> Result<Self, crate::Error> {
         Ok(Self {
             nodes: Nodes::open(config)?,
-            storage: LocalStore::open(&config.storage)?,
+            storage: config.storage.first().open()?,
             catalog: Catalog::open(&config.catalog)?,
             quorum,
         })

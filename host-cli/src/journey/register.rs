@@ -184,7 +184,7 @@ pub fn register(
     let mut sources = sources;
     while !sources.is_empty() {
         let preparer = Preparer {
-            storage: &session.storage,
+            storage: &*session.storage,
             metadata: &session.metadata,
             policy: &session.policy,
             project: &project,

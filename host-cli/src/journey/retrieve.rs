@@ -31,7 +31,7 @@ use crate::{
     metadata::SealedPrivatePart,
     output::{self, Existing, Output, OutputFile},
     payload::{self, Container, Options, Source, Target, Unlocked},
-    storage::{self, Object, ObjectName, ObjectStore, local::LocalStore},
+    storage::{self, Object, ObjectName, ObjectStore},
 };
 
 /// An image to retrieve into a file.
@@ -81,7 +81,7 @@ pub fn retrieve(session: &Session, file: FileId, output: Output, restore: bool) 
     };
     let mut secrets = Secrets::default();
     secrets.fetch(session, [&wanted])?;
-    wanted.put(&session.storage, &secrets, output)?;
+    wanted.put(&*session.storage, &secrets, output)?;
     Ok(Retrieved { culprits: secrets.culprits, made_by: None })
 }
 
@@ -150,7 +150,7 @@ pub fn retrieve_many(
             }
         }
         secrets.fetch(session, found.iter().map(|(_, wanted)| wanted))?;
-        put_all(&session.storage, &secrets, found, existing, tell)?;
+        put_all(&*session.storage, &secrets, found, existing, tell)?;
     }
     Ok(secrets.culprits)
 }
@@ -276,7 +276,7 @@ impl Wanted {
         Ok(wants)
     }
 
-    fn put(&self, storage: &LocalStore, secrets: &Secrets, output: Output) -> Result<(), Error> {
+    fn put(&self, storage: &dyn ObjectStore, secrets: &Secrets, output: Output) -> Result<(), Error> {
         let file = self.entry.file;
         let stored = |source| Error::Stored { file, source };
         let mut object = storage.open(&self.entry.object)?;
@@ -327,7 +327,7 @@ impl Secrets {
 }
 
 fn put_all(
-    storage: &LocalStore,
+    storage: &dyn ObjectStore,
     secrets: &Secrets,
     found: Vec<(&Order, Wanted)>,
     existing: Existing,
@@ -356,7 +356,7 @@ fn put_all(
 }
 
 fn put_into_file(
-    storage: &LocalStore,
+    storage: &dyn ObjectStore,
     secrets: &Secrets,
     order: &Order,
     wanted: &Wanted,

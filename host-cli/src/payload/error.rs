@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::error::Kind;
+use crate::{error::Kind, storage};
 
 /// A failed [`seal`](super::seal) or an attempt to open a container that failed.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +87,7 @@ impl Error {
             }
             Self::UnknownVersion(_) => Some("use a newer release of eds".into()),
             Self::NotSeekable => Some("save the encrypted file first, then read the part from it".into()),
+            Self::Read(source) => storage::Error::within(source)?.hint(),
             Self::Write(source) if source.kind() == io::ErrorKind::StorageFull => {
                 Some("free some space on that disk".into())
             }

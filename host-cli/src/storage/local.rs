@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     output::{self, Existing, OutputFile},
-    storage::{Error, NewObject, Object, ObjectName, ObjectStore},
+    storage::{Error, Fault, NewObject, Object, ObjectName, ObjectStore, site::LOCAL},
 };
 
 /// A directory with objects.
@@ -48,6 +48,22 @@ impl LocalStore {
             }
         }
         Ok(())
+    }
+}
+
+/// Objects by their path below the directory, which need not be a name of ours.
+impl LocalStore {
+    pub(super) fn open_path(&self, path: &str) -> Result<Box<dyn Object>, Error> {
+        let file = self.root.join(path);
+        let file = File::open(&file).map_err(|source| of_path(&file, source))?;
+        Ok(Box::new(LocalObject(file)))
+    }
+
+    pub(super) fn delete_path(&self, path: &str) -> Result<(), Error> {
+        let file = self.root.join(path);
+        fs::remove_file(&file)
+            .and_then(|()| output::sync_directory(&File::open(file.parent().unwrap_or(&self.root))?))
+            .map_err(|source| of_path(&file, source))
     }
 }
 
@@ -117,6 +133,14 @@ fn of_output(name: ObjectName, error: output::Error) -> Error {
         output::Error::Io { source, .. } => Error::Io { name, source },
         other => Error::Place(other),
     }
+}
+
+fn of_path(path: &Path, source: io::Error) -> Error {
+    let fault = match source.kind() {
+        io::ErrorKind::NotFound => Fault::NotFound,
+        _ => Fault::Io(source),
+    };
+    Error::Remote { site: LOCAL.into(), url: format!("file://{}", path.display()), source: fault }
 }
 
 fn of_io(name: ObjectName, source: io::Error) -> Error {

@@ -21,7 +21,7 @@ use crate::{
     journey::Session,
     keystore::Prepared as PreparedKeys,
     metadata::{GroupKeys, Inserted, Record},
-    storage::{NewObject, ObjectName, ObjectStore as _},
+    storage::{NewObject, ObjectName},
 };
 
 /// Files that are committed together.

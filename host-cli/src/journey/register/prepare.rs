@@ -30,12 +30,12 @@ use crate::{
     journey::{PURPOSE_FILE, PURPOSE_PRIVATE, Seal, frames, project::ProjectKeys},
     metadata::{Metadata, Record, SealedPrivatePart, attributes::Place, policy::Policy},
     payload::{Target, Written},
-    storage::{NewObject, ObjectName, ObjectStore as _, local::LocalStore},
+    storage::{NewObject, ObjectName, ObjectStore},
 };
 
 /// What preparing needs.
 pub(super) struct Preparer<'a> {
-    pub(super) storage: &'a LocalStore,
+    pub(super) storage: &'a dyn ObjectStore,
     pub(super) metadata: &'a Metadata,
     pub(super) policy: &'a Policy,
     pub(super) project: &'a ProjectKeys,

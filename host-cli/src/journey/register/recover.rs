@@ -14,7 +14,7 @@ use crate::{
     catalog::{Entry, NO_RUN},
     journey::Session,
     keystore::NodeError,
-    storage::{self, ObjectStore as _},
+    storage,
 };
 
 /// What was taken back, but may still arrive at key servers that did not know it.
