@@ -15,6 +15,8 @@ pub mod courier;
 pub mod decrypt;
 pub mod doctor;
 pub mod encrypt;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 pub mod key;
 pub mod login;
 pub mod profile;
@@ -101,6 +103,9 @@ enum Command {
     Queue(queue::Queue),
     /// Carry what an imaging device made to the storage and the key servers, on a workstation that may not read it
     Courier(courier::Courier),
+    /// Let DICOM devices, archives and viewers of a department store images and get them back
+    #[cfg(feature = "gateway")]
+    Gateway(gateway::Gateway),
     /// Check that every key server can be reached and used, and that the configuration is in order
     Doctor(doctor::Doctor),
     /// Look at the audit logs of the key servers
@@ -134,6 +139,8 @@ impl Cli {
             Command::Login(command) => return command.run(options),
             Command::Logout(command) => return command.run(options),
             Command::Whoami(command) => return command.run(options),
+            #[cfg(feature = "gateway")]
+            Command::Gateway(command) => return command.run(),
             Command::Queue(command) => return command.run(options),
             Command::Doctor(command) => return command.run(options),
             Command::Audit(command) => return command.run(options),

@@ -36,6 +36,8 @@ mod clean;
 mod dataset;
 pub mod deidentify;
 pub mod frames;
+#[cfg(feature = "gateway")]
+pub mod head;
 pub mod header;
 pub mod pixels;
 pub mod private_part;
@@ -48,10 +50,14 @@ mod split;
 pub mod table;
 mod values;
 
-#[cfg(feature = "view")]
+#[cfg(any(feature = "view", feature = "gateway"))]
 pub(crate) use dataset::Encoding;
-#[cfg(all(test, feature = "view"))]
+#[cfg(any(feature = "gateway", all(test, feature = "view")))]
 pub(crate) use dataset::write as write_element;
+#[cfg(feature = "gateway")]
+pub(crate) use dataset::{Value, parse, write_item};
+#[cfg(feature = "gateway")]
+pub(crate) use deidentify::{IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION};
 pub use deidentify::{Deidentified, Digests, Finished, How, ImageBinding, Separated, deidentify};
 pub use frames::{FrameTable, Frames};
 pub use header::Header;

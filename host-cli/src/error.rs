@@ -308,6 +308,10 @@ pub enum Error {
         /// Why not.
         source: crate::picture::Error,
     },
+    /// The gateway.
+    #[cfg(feature = "gateway")]
+    #[error(transparent)]
+    Gateway(#[from] crate::gateway::Error),
     /// A text that should be a window.
     #[error("{0:?} is not a window: a center and a width of more than 2 are expected, for example 40,400")]
     NotAWindow(String),
@@ -435,6 +439,8 @@ impl Error {
             }
             Self::Dicom { source, .. } | Self::Private { source, .. } => source.kind(),
             Self::Profile(error) => error.kind(),
+            #[cfg(feature = "gateway")]
+            Self::Gateway(error) => error.kind(),
             Self::Policy(error) => error.kind(),
             Self::Query(error) => error.kind(),
             Self::ProjectKey { source, .. } => source.kind(),
@@ -470,6 +476,8 @@ impl Error {
             Self::Database(error) => error.hint(),
             Self::Proof(error) => error.hint(),
             Self::Login(error) => error.hint(),
+            #[cfg(feature = "gateway")]
+            Self::Gateway(error) => error.hint(),
             Self::Audit(error) => error.hint(),
             Self::Keystore(error) => error.hint(),
             Self::Fetch(error) => error.hint(),

@@ -9,12 +9,15 @@
 //! | `deliver` | what waits in the queue goes to the key servers that were away |
 //! | `device` | what an imaging device made goes to the key servers, brought by a courier |
 //! | `files` | the same protection for any file or pipe, without catalog and storage |
+//! | `peer` | what a DICOM peer gets of images |
 //! | `project` | the keys of a project: for replacing UIDs, telling images apart, and searching |
 
 mod deliver;
 mod device;
 pub mod files;
 mod frames;
+#[cfg(feature = "gateway")]
+pub mod peer;
 mod project;
 pub mod register;
 pub mod retrieve;
@@ -260,6 +263,12 @@ impl Session {
             terms: config.terms,
             runs: beside(&config.catalog),
         })
+    }
+
+    /// What becomes of attributes in the metadata database.
+    #[cfg(feature = "gateway")]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// The de-identification profile of the project.

@@ -143,7 +143,7 @@ pub fn deidentify<R: Read + Seek>(input: &mut R, how: &How<'_>) -> Result<Separa
 }
 
 /// Preamble, file meta information of our own (PS3.10, section 7.1), and the data set.
-fn file(dataset: &[u8], class: Option<&String>, instance: Option<&String>, syntax: &str) -> Vec<u8> {
+pub(crate) fn file(dataset: &[u8], class: Option<&String>, instance: Option<&String>, syntax: &str) -> Vec<u8> {
     let texts = [
         (tags::MEDIA_STORAGE_SOP_CLASS_UID, VR::UI, class.map(String::as_str)),
         (tags::MEDIA_STORAGE_SOP_INSTANCE_UID, VR::UI, instance.map(String::as_str)),
@@ -394,5 +394,5 @@ fn held(bytes: &[u8]) -> u64 {
 }
 
 /// A UID of ours in the 2.25 arc, the same in every release.
-const IMPLEMENTATION_CLASS: &str = "2.25.190146791043182537444806132342625375407";
-const IMPLEMENTATION_VERSION: &str = "EDS_1";
+pub(crate) const IMPLEMENTATION_CLASS: &str = "2.25.190146791043182537444806132342625375407";
+pub(crate) const IMPLEMENTATION_VERSION: &str = "EDS_1";

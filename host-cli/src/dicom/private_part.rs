@@ -206,6 +206,15 @@ impl PrivatePart {
 }
 
 impl Rest {
+    /// Everything before the pixel data element, or the whole original.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn head(&self) -> &[u8] {
+        match self {
+            Self::Around { head, .. } | Self::Blanked { head, .. } => head,
+            Self::Whole(original) => original,
+        }
+    }
+
     fn held(&self) -> usize {
         match self {
             Self::Around { head, tail, .. } => head.len().saturating_add(tail.len()),

@@ -80,6 +80,18 @@ impl ProjectKeys {
     }
 }
 
+/// The key that tells images apart, of a project that has one.
+#[cfg(feature = "gateway")]
+pub(super) fn identity_key(
+    nodes: &Nodes,
+    metadata: &Metadata,
+    warnings: &mut Vec<NodeError>,
+) -> Result<Option<IdentityKey>, Error> {
+    let Some(project) = metadata.project_key(Role::Uid)? else { return Ok(None) };
+    let secret = fetch(nodes, &project, Role::Uid, warnings)?;
+    Ok(Some(IdentityKey(Zeroizing::new(*secret.input_key(PURPOSE_IDENTITY, project.key).as_bytes()))))
+}
+
 /// The search key of a project that has one.
 pub(super) fn search_key(
     nodes: &Nodes,

@@ -14,6 +14,8 @@ mod commit;
 mod keys;
 mod prepare;
 mod recover;
+#[cfg(feature = "gateway")]
+mod registrar;
 mod run;
 mod walk;
 
@@ -47,6 +49,8 @@ use crate::{
 };
 
 pub use clock::{Clock, Shares};
+#[cfg(feature = "gateway")]
+pub use registrar::Registrar;
 pub use walk::{Source, Walk, walk};
 
 /// How to register.
@@ -66,6 +70,43 @@ pub struct Options {
     pub pass_suspect: bool,
     /// Note what is done to each element.
     pub report: bool,
+}
+
+impl Options {
+    fn terms(&self, session: &Session) -> Terms {
+        Terms {
+            needed: self.threshold.or(session.terms.needed),
+            quorum: self.quorum.unwrap_or(session.terms.quorum),
+        }
+    }
+
+    fn preparer<'a>(
+        &'a self,
+        session: &'a Session,
+        project: &'a ProjectKeys,
+        keys: &'a Keys<'a>,
+        clock: &'a Clock,
+        run: &Run,
+    ) -> Preparer<'a> {
+        Preparer {
+            storage: &*session.storage,
+            metadata: &session.metadata,
+            policy: &session.policy,
+            project,
+            how: How {
+                profile: &session.profile,
+                secret: &project.secret,
+                masks: &self.masks,
+                pass_suspect: self.pass_suspect,
+                report: self.report,
+            },
+            keys,
+            clock,
+            run: run.id(),
+            opaque: self.opaque,
+            claimed: Mutex::default(),
+        }
+    }
 }
 
 /// What became of a file, in the order in which it is known.
@@ -169,10 +210,7 @@ pub fn register(
     tell: &mut dyn FnMut(Event) -> Result<(), Error>,
 ) -> Result<Summary, Error> {
     let mut summary = Summary::default();
-    let terms = Terms {
-        needed: options.threshold.or(session.terms.needed),
-        quorum: options.quorum.unwrap_or(session.terms.quorum),
-    };
+    let terms = options.terms(session);
     let (recovered, unsettled) = recover::recover(session, &mut summary.warnings)?;
     if recovered != Recovered::default() {
         tell(Event::Recovered(recovered))?;
@@ -183,24 +221,7 @@ pub fn register(
     // Copies of an image within one run wait until the first is in the database, and are compared with it then.
     let mut sources = sources;
     while !sources.is_empty() {
-        let preparer = Preparer {
-            storage: &*session.storage,
-            metadata: &session.metadata,
-            policy: &session.policy,
-            project: &project,
-            how: How {
-                profile: &session.profile,
-                secret: &project.secret,
-                masks: &options.masks,
-                pass_suspect: options.pass_suspect,
-                report: options.report,
-            },
-            keys: &keys,
-            clock,
-            run: run.id(),
-            opaque: options.opaque,
-            claimed: Mutex::default(),
-        };
+        let preparer = options.preparer(session, &project, &keys, clock, &run);
         sources = round(session, &preparer, sources, &mut summary, tell)?;
     }
     unsettled.settle(session, &mut summary.warnings)?;

@@ -227,7 +227,7 @@ fn with_frames(
 }
 
 /// A file to be decrypted, whose container is the recorded one.
-struct Wanted {
+pub(super) struct Wanted {
     entry: Entry,
     /// With `restore`.
     private: Option<SealedPrivatePart>,
@@ -250,8 +250,43 @@ impl Wanted {
         Ok(wanted)
     }
 
+    /// As the catalog has it; its container is not looked at before it is needed.
+    #[cfg(feature = "gateway")]
+    pub(super) fn of_catalog(session: &Session, file: FileId) -> Result<Self, Error> {
+        let entry = session.catalog.entry(file)?;
+        if entry.state == State::Pending && !session.metadata.contains(file)? {
+            return Err(Error::Interrupted { file });
+        }
+        Ok(Self { entry, private: None })
+    }
+
+    #[cfg(feature = "gateway")]
+    pub(super) fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    #[cfg(feature = "gateway")]
+    pub(super) fn has_private_part(&self) -> bool {
+        self.entry.private_part.is_some()
+    }
+
+    #[cfg(feature = "gateway")]
+    pub(super) fn key(&self) -> KeyId {
+        self.entry.key
+    }
+
+    #[cfg(feature = "gateway")]
+    pub(super) fn want(&self) -> Result<Want, Error> {
+        Ok(Want { key: self.entry.key, evidence: recorded(&self.entry.manifest)? })
+    }
+
+    #[cfg(feature = "gateway")]
+    pub(super) fn open(&self, session: &Session) -> Result<Box<dyn Object>, Error> {
+        Ok(session.storage.open(&self.entry.object)?)
+    }
+
     /// The container in this object, if it is the recorded one.
-    fn container<'a>(&self, object: &'a mut Box<dyn Object>) -> Result<Container<'a>, Error> {
+    pub(super) fn container<'a>(&self, object: &'a mut Box<dyn Object>) -> Result<Container<'a>, Error> {
         let file = self.entry.file;
         let stored = |source| Error::Stored { file, source };
         // Asked first: what is borrowed as a file cannot be borrowed anew as something else.
@@ -371,7 +406,7 @@ fn put_into_file(
 }
 
 /// Opens the private part and checks that it belongs to this container.
-fn open_private(entry: &Entry, private: &SealedPrivatePart, secret: &FileSecret) -> Result<PrivatePart, Error> {
+pub(super) fn open_private(entry: &Entry, private: &SealedPrivatePart, secret: &FileSecret) -> Result<PrivatePart, Error> {
     let stored = |source| Error::Stored { file: private.file, source };
     let mut bytes = private.container.as_slice();
     let container = Container::read(Source::Stream(&mut bytes)).map_err(stored)?;
@@ -398,7 +433,7 @@ fn restore(file: FileId, unlocked: Unlocked<'_>, part: &PrivatePart, output: Out
     }
 }
 
-fn write_original(
+pub(super) fn write_original(
     file: FileId,
     unlocked: Unlocked<'_>,
     part: &PrivatePart,

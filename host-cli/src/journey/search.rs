@@ -56,7 +56,7 @@ pub fn search(config: &Config, texts: &[String], limit: Option<u32>) -> Result<(
 }
 
 /// The conditions; UIDs as those of the de-identified image, or as those of the original.
-fn conditions(
+pub(super) fn conditions(
     asked: &[Asked],
     key: Option<&crate::metadata::blind::SearchKey>,
     uids_by_name: bool,

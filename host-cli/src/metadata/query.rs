@@ -156,6 +156,17 @@ impl Asked {
         Level::of_uid(self.attribute.tag).is_some()
     }
 
+    /// Whether the database can compare this, for who has the search key.
+    #[cfg(feature = "gateway")]
+    pub fn can_be_asked(&self) -> bool {
+        match self.attribute.access {
+            Access::Plain => self.plain().is_ok(),
+            // Whether there are tokens does not depend on the key.
+            Access::Blind => self.tokens(&SearchKey::new([0; 32])).is_ok(),
+            Access::Sealed => false,
+        }
+    }
+
     /// The condition on names of the de-identified images, when this asks for a UID.
     pub fn by_name(&self) -> Option<Condition> {
         let level = Level::of_uid(self.attribute.tag)?;

@@ -95,23 +95,35 @@ impl Prepared {
 
 impl Preparer<'_> {
     pub(super) fn prepare(&self, source: &Source) -> Prepared {
-        let prepared = self.try_prepare(source).unwrap_or_else(Prepared::Failed);
+        self.prepared(source, || {
+            let path = &source.path;
+            let mut input = File::open(path).map_err(Error::reading(path))?;
+            if input.metadata().map_err(Error::reading(path))?.is_dir() {
+                return Err(Error::reading(path)(io::ErrorKind::IsADirectory.into()));
+            }
+            self.try_prepare(source, &mut input)
+        })
+    }
+
+    /// As [`Preparer::prepare`], of something else than a file; `source` is for display.
+    pub(super) fn prepare_from<R: Read + Seek + Send>(&self, source: &Source, input: &mut R) -> Prepared {
+        self.prepared(source, || self.try_prepare(source, input))
+    }
+
+    fn prepared(&self, source: &Source, prepare: impl FnOnce() -> Result<Prepared, Error>) -> Prepared {
+        let prepared = prepare().unwrap_or_else(Prepared::Failed);
         if !matches!(prepared, Prepared::Sealed(_) | Prepared::Copy) {
             self.clock.done_with(source.size);
         }
         prepared
     }
 
-    fn try_prepare(&self, source: &Source) -> Result<Prepared, Error> {
+    fn try_prepare<R: Read + Seek + Send>(&self, source: &Source, input: &mut R) -> Result<Prepared, Error> {
         let path = &source.path;
-        let mut input = File::open(path).map_err(Error::reading(path))?;
-        if input.metadata().map_err(Error::reading(path))?.is_dir() {
-            return Err(Error::reading(path)(io::ErrorKind::IsADirectory.into()));
-        }
         if source.named && self.opaque {
             return self.whole(source, input, Notes::default());
         }
-        match self.clock.time(Stage::Parse, || deidentify(&mut input, &self.how)) {
+        match self.clock.time(Stage::Parse, || deidentify(input, &self.how)) {
             Ok(image) => self.image(source, image, input),
             Err(dicom::Error::Quarantine { suspicions }) => {
                 self.whole(source, input, Notes { suspicions, quarantined: true, report: None })
@@ -120,25 +132,30 @@ impl Preparer<'_> {
             Err(dicom::Error::NotDicom) if source.named => self.whole(source, input, Notes::default()),
             Err(_) if self.opaque => self.whole(source, input, Notes::default()),
             Err(dicom::Error::Directory) if !source.named => Ok(Prepared::LeftOut("a DICOMDIR is not an image".into())),
-            Err(dicom::Error::NotDicom) if !looks_like_dicom(&mut input, source)? => {
+            Err(dicom::Error::NotDicom) if !looks_like_dicom(input, source)? => {
                 Ok(Prepared::LeftOut("not DICOM".into()))
             }
             Err(error) => Err(Error::Dicom { path: path.clone(), source: error }),
         }
     }
 
-    fn image(&self, source: &Source, mut image: Separated, mut input: File) -> Result<Prepared, Error> {
+    fn image<R: Read + Seek + Send>(
+        &self,
+        source: &Source,
+        mut image: Separated,
+        input: &mut R,
+    ) -> Result<Prepared, Error> {
         let unreadable = |error| Error::Dicom { path: source.path.clone(), source: error };
         let (identity, study, series) = {
             let original = image.original_header().map_err(unreadable)?;
             let cleaned = image.deidentified_header().map_err(unreadable)?;
             let identity = match original.value(tags::SOP_INSTANCE_UID) {
                 Some(uid) => self.project.identity.of_image(&uid),
-                None => self.project.identity.of_content(&digest_of(&mut input, source)?),
+                None => self.project.identity.of_content(&digest_of(input, source)?),
             };
             (identity, cleaned.value(tags::STUDY_INSTANCE_UID), cleaned.value(tags::SERIES_INSTANCE_UID))
         };
-        if let Some(there) = self.there(&identity, &mut input, source)? {
+        if let Some(there) = self.there(&identity, input, source)? {
             return Ok(there);
         }
         let keys = self.clock.time(Stage::Keys, || self.keys.of_image(study.as_deref(), series.as_deref()))?;
@@ -147,7 +164,7 @@ impl Preparer<'_> {
         let seal = Seal::under(&keys.image.secret, &keys.image.manifest, PURPOSE_FILE);
         let (object, written, finished) = self.clock.time(Stage::Encrypt, || {
             let object = self.storage.create(&ObjectName::of(seal.header.file))?;
-            let mut stream = image.deidentified(&mut input).map_err(unreadable)?;
+            let mut stream = image.deidentified(input).map_err(unreadable)?;
             let written = seal.write(&mut stream, Target::File(object.file()))?;
             Ok::<_, Error>((object, written, stream.finish().map_err(unreadable)?))
         })?;
@@ -159,7 +176,7 @@ impl Preparer<'_> {
             let search = &self.project.search;
             let place = Place::of(seal.header.file, &original, &cleaned, &syntax, self.policy, search);
             // A pixel data element that is not built as it should be has no frames to read singly.
-            let table = match image.frames(&mut input, &original) {
+            let table = match image.frames(input, &original) {
                 Err(error @ dicom::Error::Read(_)) => return Err(unreadable(error)),
                 table => table.ok().flatten(),
             };
@@ -185,10 +202,15 @@ impl Preparer<'_> {
         Ok(self.item(source, &seal, &written, record, Ready { object, keys, notes }))
     }
 
-    fn whole(&self, source: &Source, mut input: File, notes: Notes) -> Result<Prepared, Error> {
-        let content = digest_of(&mut input, source)?;
+    fn whole<R: Read + Seek + Send>(
+        &self,
+        source: &Source,
+        input: &mut R,
+        notes: Notes,
+    ) -> Result<Prepared, Error> {
+        let content = digest_of(input, source)?;
         let identity = self.project.identity.of_content(&content);
-        if let Some(there) = self.there(&identity, &mut input, source)? {
+        if let Some(there) = self.there(&identity, input, source)? {
             return Ok(there);
         }
         let keys = self.clock.time(Stage::Keys, || self.keys.of_file())?;
@@ -196,7 +218,7 @@ impl Preparer<'_> {
         input.seek(SeekFrom::Start(0)).map_err(Error::reading(&source.path))?;
         let (object, written, read) = self.clock.time(Stage::Encrypt, || {
             let object = self.storage.create(&ObjectName::of(seal.header.file))?;
-            let mut stream = Hashing { input: &mut input, context: Context::new(&SHA256) };
+            let mut stream = Hashing { input: &mut *input, context: Context::new(&SHA256) };
             let written = seal.write(&mut stream, Target::File(object.file()))?;
             Ok::<_, Error>((object, written, sha256(stream.context)))
         })?;
@@ -210,7 +232,12 @@ impl Preparer<'_> {
     }
 
     /// What is to be done about a file whose identity is known or claimed already; nothing when it is new.
-    fn there(&self, identity: &[u8; 32], input: &mut File, source: &Source) -> Result<Option<Prepared>, Error> {
+    fn there<R: Read + Seek>(
+        &self,
+        identity: &[u8; 32],
+        input: &mut R,
+        source: &Source,
+    ) -> Result<Option<Prepared>, Error> {
         if let Some(known) = self.metadata.known(identity)? {
             let digest = self.project.identity.digest(&digest_of(input, source)?);
             return Ok(Some(if digest == known.digest {
@@ -263,7 +290,7 @@ fn seal_private(key: &SealingKey, part: &[u8]) -> Result<SealedPrivatePart, Erro
 }
 
 /// Whether a file without the prefix is an image all the same: its name says so, or it starts as a data set does.
-fn looks_like_dicom(input: &mut File, source: &Source) -> Result<bool, Error> {
+fn looks_like_dicom<R: Read + Seek>(input: &mut R, source: &Source) -> Result<bool, Error> {
     let extension = source.path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
     if extension.is_some_and(|extension| ["dcm", "dicom", "ima"].contains(&extension.as_str())) {
         return Ok(true);
@@ -285,7 +312,7 @@ fn looks_like_dicom(input: &mut File, source: &Source) -> Result<bool, Error> {
 }
 
 /// The digest of the whole file.
-fn digest_of(input: &mut File, source: &Source) -> Result<[u8; 32], Error> {
+fn digest_of<R: Read + Seek>(input: &mut R, source: &Source) -> Result<[u8; 32], Error> {
     let failed = || Error::reading(&source.path);
     input.seek(SeekFrom::Start(0)).map_err(failed())?;
     let mut stream = Hashing { input, context: Context::new(&SHA256) };
@@ -300,12 +327,12 @@ fn digest_of(input: &mut File, source: &Source) -> Result<[u8; 32], Error> {
 }
 
 /// Reads, and computes the digest of what was read.
-struct Hashing<'a> {
-    input: &'a mut File,
+struct Hashing<'a, R> {
+    input: &'a mut R,
     context: Context,
 }
 
-impl Read for Hashing<'_> {
+impl<R: Read> Read for Hashing<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.input.read(buffer)?;
         self.context.update(buffer.get(..read).unwrap_or_default());
