@@ -12,6 +12,8 @@ pub mod daemon;
 pub mod dicom;
 pub mod emulated;
 pub mod files;
+#[cfg(feature = "full")]
+pub mod gateway;
 pub mod fuzz_programs;
 pub mod fuzz_targets;
 pub mod grid;
