@@ -56,9 +56,9 @@ pub(crate) use dataset::Encoding;
 pub(crate) use dataset::write as write_element;
 #[cfg(feature = "gateway")]
 pub(crate) use dataset::{Value, parse, write_item};
+pub use deidentify::{Deidentified, Digests, Finished, How, ImageBinding, Separated, deidentify};
 #[cfg(feature = "gateway")]
 pub(crate) use deidentify::{IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION};
-pub use deidentify::{Deidentified, Digests, Finished, How, ImageBinding, Separated, deidentify};
 pub use frames::{FrameTable, Frames};
 pub use header::Header;
 pub use pixels::{Region, Suspicion};

@@ -1,6 +1,7 @@
 //! A DICOM gateway of a department, and the peers that speak to it: dcmtk's programs.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -8,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Outcome, Trouble, give_up, ports,
+    Outcome, Trouble, files, give_up, ports,
     process::Process,
     trouble::During as _,
     user::{self, Run, User},
@@ -129,9 +130,30 @@ impl Gateway {
     pub fn peak_kib(&self) -> Outcome<u64> {
         let Some(process) = &self.process else { give_up!("the gateway does not run") };
         let status = fs::read_to_string(format!("/proc/{}/status", process.id()))?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
         peak.ok_or_else(|| Trouble::new("no peak in /proc"))
     }
+}
+
+/// The data set of a file: what follows the meta information.
+///
+/// # Errors
+/// When it is no file with meta information.
+pub fn data_set(path: &Path) -> Outcome<Vec<u8>> {
+    let bytes = fs::read(path)?;
+    let length = bytes.get(140..144).and_then(|length| length.try_into().ok()).map(u32::from_le_bytes);
+    let start = length.and_then(|length| usize::try_from(length).ok()).map(|length| length + 144);
+    start.and_then(|start| bytes.get(start..)).map(<[u8]>::to_vec).ok_or_else(|| Trouble::new("no meta information"))
+}
+
+/// The data sets of all files below a folder.
+///
+/// # Errors
+/// As [`data_set`].
+pub fn data_sets(folder: &Path) -> Outcome<BTreeSet<Vec<u8>>> {
+    files::below(folder)?.iter().map(|path| data_set(path)).collect()
 }
 
 const PATIENCE: Duration = Duration::from_secs(60);

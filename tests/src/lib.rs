@@ -12,10 +12,10 @@ pub mod daemon;
 pub mod dicom;
 pub mod emulated;
 pub mod files;
-#[cfg(feature = "full")]
-pub mod gateway;
 pub mod fuzz_programs;
 pub mod fuzz_targets;
+#[cfg(feature = "full")]
+pub mod gateway;
 pub mod grid;
 pub mod https;
 pub mod imaging;

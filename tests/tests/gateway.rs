@@ -9,27 +9,16 @@ use std::{
 };
 
 use eds_tests::{
-    Outcome, Trouble,
+    Outcome,
     cluster::Cluster,
     dicom, files,
-    gateway::{Gateway, Peer},
-    give_up, ports,
+    gateway::{Gateway, Peer, data_sets},
+    give_up,
+    pki::{Authority, CredentialFiles},
+    ports,
     process::Process,
     user::{Run, User},
 };
-
-/// The data set of a file: what follows the meta information.
-fn data_set(path: &Path) -> Outcome<Vec<u8>> {
-    let bytes = fs::read(path)?;
-    let length = bytes.get(140..144).and_then(|length| length.try_into().ok()).map(u32::from_le_bytes);
-    let start = length.and_then(|length| usize::try_from(length).ok()).map(|length| length + 144);
-    start.and_then(|start| bytes.get(start..)).map(<[u8]>::to_vec).ok_or_else(|| Trouble::new("no meta information"))
-}
-
-/// The data sets of all files below a folder.
-fn data_sets(folder: &Path) -> Outcome<BTreeSet<Vec<u8>>> {
-    files::below(folder)?.iter().map(|path| data_set(path)).collect()
-}
 
 /// A researcher who may fetch the images that this log of a gateway names, and neither the patients nor the search key.
 fn researcher(cluster: &Cluster, owner: &User, log: &str) -> Outcome<User> {
@@ -47,7 +36,8 @@ fn researcher(cluster: &Cluster, owner: &User, log: &str) -> Outcome<User> {
         })
         .collect();
     fs::write(user.config(), shared)?;
-    let keys: BTreeSet<&str> = log.lines().filter_map(|line| line.split("under key ").nth(1)?.split(',').next()).collect();
+    let keys: BTreeSet<&str> =
+        log.lines().filter_map(|line| line.split("under key ").nth(1)?.split(',').next()).collect();
     assert!(!keys.is_empty(), "{log}");
     for key in keys {
         owner.eds(["key", "setacl", "-m", &format!("{name}:g"), key])?.success()?;
@@ -91,7 +81,19 @@ fn what_a_modality_stores_comes_back_as_it_was() -> Outcome {
         let found = gateway.peer(
             "findscu",
             "CT1",
-            &["-S", "-k", "QueryRetrieveLevel=STUDY", "-k", key, "-k", "StudyDescription", "-k", "ModalitiesInStudy", "-k", "NumberOfStudyRelatedInstances"],
+            &[
+                "-S",
+                "-k",
+                "QueryRetrieveLevel=STUDY",
+                "-k",
+                key,
+                "-k",
+                "StudyDescription",
+                "-k",
+                "ModalitiesInStudy",
+                "-k",
+                "NumberOfStudyRelatedInstances",
+            ],
             &[],
         )?;
         let said = found.success()?;
@@ -169,7 +171,19 @@ fn a_researcher_gets_the_images_without_the_patient() -> Outcome {
     let found = gateway.peer(
         "findscu",
         "LAB",
-        &["-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID", "-k", "PatientName", "-k", "PatientID", "-k", "ModalitiesInStudy"],
+        &[
+            "-S",
+            "-k",
+            "QueryRetrieveLevel=STUDY",
+            "-k",
+            "StudyInstanceUID",
+            "-k",
+            "PatientName",
+            "-k",
+            "PatientID",
+            "-k",
+            "ModalitiesInStudy",
+        ],
         &[],
     )?;
     let found = said(&found.success()?);
@@ -180,7 +194,8 @@ fn a_researcher_gets_the_images_without_the_patient() -> Outcome {
     let study = found.split("2.25.").nth(1).and_then(|rest| rest.split(']').next()).unwrap_or_default();
     let study = format!("StudyInstanceUID=2.25.{study}");
     // By the patient, the researcher cannot even ask.
-    let refused = gateway.peer("findscu", "LAB", &["-v", "-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientID=1CT1"], &[])?;
+    let refused =
+        gateway.peer("findscu", "LAB", &["-v", "-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientID=1CT1"], &[])?;
     assert!(said(&refused).contains("0x124"), "{}", said(&refused));
 
     for (title, images) in [("LAB", 3), ("OTHER", 0)] {
@@ -198,7 +213,8 @@ fn a_researcher_gets_the_images_without_the_patient() -> Outcome {
 fn strangers_and_wrong_objects_are_refused() -> Outcome {
     let cluster = Cluster::of_three()?;
     let alice = cluster.user("alice")?;
-    let peers = [Peer { may: &["store"], ..Peer::of("CT1", &alice) }, Peer { may: &["find"], ..Peer::of("DESK", &alice) }];
+    let peers =
+        [Peer { may: &["store"], ..Peer::of("CT1", &alice) }, Peer { may: &["find"], ..Peer::of("DESK", &alice) }];
     let gateway = gateway(&cluster, &alice, &peers)?;
     let ward = cluster.folder().join("ward");
     let written = dicom::write_study(&ward, 2)?;
@@ -220,5 +236,32 @@ fn strangers_and_wrong_objects_are_refused() -> Outcome {
     let refused = gateway.peer("storescu", "CT1", &["-v"], &[&other])?;
     assert!(said(&refused).contains("0x111"), "{}", said(&refused));
     assert_eq!(files::below(&alice.objects())?.len(), 2);
+    Ok(())
+}
+
+#[test]
+fn over_tls_the_certificate_decides_too() -> Outcome {
+    let cluster = Cluster::of_three()?;
+    let alice = cluster.user("alice")?;
+    let folder = cluster.folder().join("tls");
+    fs::create_dir_all(&folder)?;
+    let own = cluster.authority().server("gateway")?.write(&folder, "gateway")?;
+    let ct1 = cluster.authority().person("ct1.radiology")?.write(&folder, "ct1")?;
+    let ct2 = cluster.authority().person("ct2.radiology")?.write(&folder, "ct2")?;
+    let stranger = Authority::new("another CA")?.person("ct1.radiology")?.write(&folder, "stranger")?;
+    let tls =
+        format!("\n[tls]\ncertificate = {:?}\nkey = {:?}\npeers_ca = {:?}\n", own.certificate, own.key, cluster.ca());
+    let peer = Peer { certificate: Some("ct1.radiology"), ..Peer::of("CT1", &alice) };
+    let gateway = Gateway::start(&folder, &alice, &[peer], &tls)?;
+    let ca = cluster.ca().display().to_string();
+    let as_whom = |files: &CredentialFiles, title: &str| {
+        let (key, certificate) = (files.key.display().to_string(), files.certificate.display().to_string());
+        gateway.peer("storescu", title, &["+tls", &key, &certificate, "+cf", &ca], &[&dicom::ct_small()?])
+    };
+    as_whom(&ct1, "CT1")?.success()?;
+    assert_eq!(files::below(&alice.objects())?.len(), 1);
+    assert_ne!(as_whom(&ct2, "CT1")?.code, Some(0), "the certificate of another device");
+    assert_ne!(as_whom(&stranger, "CT1")?.code, Some(0), "a certificate of another authority");
+    assert_ne!(gateway.peer("echoscu", "CT1", &[], &[])?.code, Some(0), "no TLS at all");
     Ok(())
 }

@@ -118,8 +118,7 @@ impl<S: Link> Association<S> {
             _ => return Err(Error::Protocol("the first message asks for no association")),
         };
         let trimmed = |title: &str| title.trim_matches(|c| c == ' ' || c == '\0').to_owned();
-        let caller =
-            Caller { calling: trimmed(&request.calling_ae_title), called: trimmed(&request.called_ae_title) };
+        let caller = Caller { calling: trimmed(&request.calling_ae_title), called: trimmed(&request.called_ae_title) };
         let peer = match admit(&caller) {
             Ok(peer) => peer,
             Err(refusal) => {
@@ -205,9 +204,10 @@ impl<S: Link> Association<S> {
             _ => return Err(Error::Protocol("no answer to the request for an association")),
         };
         let accepted = |id: &u8| {
-            answer.presentation_contexts.iter().any(|result| {
-                result.id == *id && result.reason == PresentationContextResultReason::Acceptance
-            })
+            answer
+                .presentation_contexts
+                .iter()
+                .any(|result| result.id == *id && result.reason == PresentationContextResultReason::Acceptance)
         };
         let contexts: BTreeMap<u8, Context> =
             proposed.into_iter().filter(|(id, _)| accepted(id)).map(|(id, context)| (id, context.clone())).collect();

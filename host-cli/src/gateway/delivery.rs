@@ -285,9 +285,7 @@ fn send<S: Link>(
         .with_number(element::PRIORITY, 0)
         .with_data_set();
     if let Some((title, message)) = originator {
-        command = command
-            .with_text(element::ORIGINATOR, title)
-            .with_number(element::ORIGINATOR_MESSAGE, message);
+        command = command.with_text(element::ORIGINATOR, title).with_number(element::ORIGINATOR_MESSAGE, message);
     }
     let mut begun = Begun { begin: Some((association, context, command)), outgoing: None };
     match images.write(object.file, &object.form, &mut begun) {

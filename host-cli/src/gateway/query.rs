@@ -92,7 +92,11 @@ impl Identifier {
     ///
     /// # Errors
     /// [`Unanswered`], when databases or key servers cannot be used, or the peer may not search by what it asked for.
-    pub(super) fn search(&self, session: &Session, searching: &mut Searching) -> Result<(Vec<Found>, bool), Unanswered> {
+    pub(super) fn search(
+        &self,
+        session: &Session,
+        searching: &mut Searching,
+    ) -> Result<(Vec<Found>, bool), Unanswered> {
         let mut asked = Vec::new();
         let mut left = false;
         for key in self.keys.iter().filter(|key| !key.value.is_empty() && !is_universal(&key.value)) {
@@ -244,7 +248,8 @@ fn answer<S: Link>(
     let groups = grouped(found, identifier.level);
     let level = name(identifier.level);
     for some in groups.chunks(AT_ONCE) {
-        let files: Vec<FileId> = some.iter().filter_map(|group| group.images.first()).map(|image| image.image).collect();
+        let files: Vec<FileId> =
+            some.iter().filter_map(|group| group.images.first()).map(|image| image.image).collect();
         let images = match Images::fetch(session, &files, false) {
             Ok(images) => images,
             Err(error) => return Ok(Err(error.into())),
@@ -305,11 +310,9 @@ fn plain(image: &Found) -> BTreeMap<Tag, Vec<String>> {
         }
     }
     let [_, study, series, instance] = &image.names;
-    for (tag, name) in [
-        (tags::STUDY_INSTANCE_UID, study),
-        (tags::SERIES_INSTANCE_UID, series),
-        (tags::SOP_INSTANCE_UID, instance),
-    ] {
+    for (tag, name) in
+        [(tags::STUDY_INSTANCE_UID, study), (tags::SERIES_INSTANCE_UID, series), (tags::SOP_INSTANCE_UID, instance)]
+    {
         all.insert(tag, vec![name.clone()]);
     }
     all

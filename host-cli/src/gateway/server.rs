@@ -84,7 +84,8 @@ impl Gateway {
             Session::open(&config_of(peer)?)?;
         }
         // Found out now, not with the first large object.
-        tempfile::tempfile_in(&settings.spool).map_err(|source| Error::Read { path: settings.spool.clone(), source })?;
+        tempfile::tempfile_in(&settings.spool)
+            .map_err(|source| Error::Read { path: settings.spool.clone(), source })?;
         let tls = settings.tls.as_ref().map(tls).transpose()?;
         let address = settings.listen;
         let listener = TcpListener::bind(address).map_err(|source| Error::Listen { address, source })?;
@@ -274,7 +275,11 @@ fn judge(peer: &Peer, class: &str, syntaxes: &[String]) -> Verdict {
             Verdict::Refuse
         }
         class if storage::is_storage_class(class) => {
-            if peer.may(Right::Store) || peer.may(Right::Retrieve) { first(&is_kept) } else { Verdict::Refuse }
+            if peer.may(Right::Store) || peer.may(Right::Retrieve) {
+                first(&is_kept)
+            } else {
+                Verdict::Refuse
+            }
         }
         _ => Verdict::NoSuchClass,
     }
@@ -300,8 +305,7 @@ fn tls(settings: &Tls) -> Result<Arc<ServerConfig>, Error> {
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), Arc::clone(&provider))
         .build()
         .map_err(|error| wrong(&settings.peers_ca, error.to_string()))?;
-    let key =
-        PrivateKeyDer::from_pem_file(&settings.key).map_err(|error| wrong(&settings.key, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(&settings.key).map_err(|error| wrong(&settings.key, error.to_string()))?;
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| wrong(&settings.certificate, error.to_string()))?

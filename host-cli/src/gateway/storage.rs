@@ -202,8 +202,11 @@ fn asked(data: &[u8], encoding: Encoding) -> Option<Asked> {
             (tags::TRANSACTION_UID, Value::Bytes(bytes)) => asked.transaction = uid(bytes)?,
             (tags::REFERENCED_SOP_SEQUENCE, Value::Items(items, _)) => {
                 for item in items {
-                    let of = |tag: Tag| item.iter().find(|one| one.tag == tag).and_then(|one| one.bytes()).and_then(uid);
-                    asked.references.push((of(tags::REFERENCED_SOP_CLASS_UID)?, of(tags::REFERENCED_SOP_INSTANCE_UID)?));
+                    let of =
+                        |tag: Tag| item.iter().find(|one| one.tag == tag).and_then(|one| one.bytes()).and_then(uid);
+                    asked
+                        .references
+                        .push((of(tags::REFERENCED_SOP_CLASS_UID)?, of(tags::REFERENCED_SOP_INSTANCE_UID)?));
                 }
             }
             _ => {}

@@ -122,17 +122,27 @@ impl<'a> Images<'a> {
     /// # Errors
     /// Catalog and metadata that cannot be used, and key servers of which too few answer.
     pub fn fetch(session: &'a Session, files: &[FileId], pixels: bool) -> Result<Self, Error> {
-        let mut images =
-            Self { session, wanted: HashMap::new(), private: HashMap::new(), keys: HashMap::new(), refused: HashMap::new(), culprits: Vec::new() };
+        let mut images = Self {
+            session,
+            wanted: HashMap::new(),
+            private: HashMap::new(),
+            keys: HashMap::new(),
+            refused: HashMap::new(),
+            culprits: Vec::new(),
+        };
         let mut wants: Vec<Want> = Vec::new();
         let mut asked = HashSet::new();
         for file in files {
             let wanted = Wanted::of_catalog(session, *file)?;
             if wanted.has_private_part() {
                 let private = session.metadata.private_part(*file)?;
-                wants.extend(asked.insert(private.key).then_some(super::recorded(&private.manifest)).transpose()?.map(
-                    |evidence| Want { key: private.key, evidence },
-                ));
+                wants.extend(
+                    asked
+                        .insert(private.key)
+                        .then_some(super::recorded(&private.manifest))
+                        .transpose()?
+                        .map(|evidence| Want { key: private.key, evidence }),
+                );
                 images.private.insert(*file, private);
             }
             if pixels && asked.insert(wanted.key()) {

@@ -74,10 +74,7 @@ pub struct Options {
 
 impl Options {
     fn terms(&self, session: &Session) -> Terms {
-        Terms {
-            needed: self.threshold.or(session.terms.needed),
-            quorum: self.quorum.unwrap_or(session.terms.quorum),
-        }
+        Terms { needed: self.threshold.or(session.terms.needed), quorum: self.quorum.unwrap_or(session.terms.quorum) }
     }
 
     fn preparer<'a>(

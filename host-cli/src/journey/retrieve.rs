@@ -406,7 +406,11 @@ fn put_into_file(
 }
 
 /// Opens the private part and checks that it belongs to this container.
-pub(super) fn open_private(entry: &Entry, private: &SealedPrivatePart, secret: &FileSecret) -> Result<PrivatePart, Error> {
+pub(super) fn open_private(
+    entry: &Entry,
+    private: &SealedPrivatePart,
+    secret: &FileSecret,
+) -> Result<PrivatePart, Error> {
     let stored = |source| Error::Stored { file: private.file, source };
     let mut bytes = private.container.as_slice();
     let container = Container::read(Source::Stream(&mut bytes)).map_err(stored)?;

@@ -202,12 +202,7 @@ impl Preparer<'_> {
         Ok(self.item(source, &seal, &written, record, Ready { object, keys, notes }))
     }
 
-    fn whole<R: Read + Seek + Send>(
-        &self,
-        source: &Source,
-        input: &mut R,
-        notes: Notes,
-    ) -> Result<Prepared, Error> {
+    fn whole<R: Read + Seek + Send>(&self, source: &Source, input: &mut R, notes: Notes) -> Result<Prepared, Error> {
         let content = digest_of(input, source)?;
         let identity = self.project.identity.of_content(&content);
         if let Some(there) = self.there(&identity, input, source)? {
