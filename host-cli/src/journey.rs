@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `register` | of one image or all below a folder: separate the patient, encrypt, split the keys over the servers, store, record |
 //! | `retrieve` | find, fetch the keys from any m servers, compare, decrypt; with `--restore` put the patient back |
+//! | `open` | a registered file, opened to be read at positions: for tools of the grid and mounted folders |
 //! | `search` | images by what may be known of them |
 //! | `frames` | where the frames of an image are, kept so that nobody can exchange them |
 //! | `deliver` | what waits in the queue goes to the key servers that were away |
@@ -16,6 +17,7 @@ mod deliver;
 mod device;
 pub mod files;
 mod frames;
+pub mod open;
 #[cfg(feature = "gateway")]
 pub mod peer;
 mod project;

@@ -6,11 +6,15 @@
 //! an error. Batches of chunks are read, worked on and written in one buffer that stays in the processor's cache; into a file,
 //! several threads may do so, each with a buffer of its own.
 //!
+//! [`PlainReader`] gives the plaintext at any position to callers that come back for more.
+//!
 //! A failed call may leave any part of its output written: [`crate::output`] makes files appear only when they are whole.
 
+mod ahead;
 mod batch;
 mod error;
 mod open;
+mod plain;
 mod seal;
 
 use std::{
@@ -22,7 +26,8 @@ use std::{
 pub use eds_core::container::{Fingerprint, Header, Written};
 
 pub use error::Error;
-pub use open::{Container, Unlocked};
+pub use open::{Container, Released, Unlocked};
+pub use plain::{Origin, PlainReader};
 pub use seal::seal;
 
 /// Where output goes.

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    fs::File,
     io::{self, BufWriter, Write},
     path::PathBuf,
     sync::{Mutex, PoisonError, mpsc},
@@ -30,7 +31,7 @@ use crate::{
     keystore::{Evidence, Fetched, NodeError, Want},
     metadata::SealedPrivatePart,
     output::{self, Existing, Output, OutputFile},
-    payload::{self, Container, Options, Source, Target, Unlocked},
+    payload::{self, Container, Options, Origin, PlainReader, Source, Target, Unlocked},
     storage::{self, Object, ObjectName, ObjectStore},
 };
 
@@ -207,6 +208,23 @@ pub fn part(
     Ok((part, culprits))
 }
 
+/// The content of a file, readable at positions for as long as it is kept: its key was fetched once, and what was decrypted is
+/// wiped with it.
+pub(super) fn reader(session: &Session, file: FileId) -> Result<(PlainReader, Vec<NodeError>), Error> {
+    let wanted = Wanted::find(session, file, false)?;
+    let mut secrets = Secrets::default();
+    secrets.fetch(session, [&wanted])?;
+    let stored = |source| Error::Stored { file, source };
+    let mut object = session.storage.open(&wanted.entry.object)?;
+    let unlocked = wanted.container(&mut object)?.unlock(&payload_key(secrets.of(wanted.entry.key)?)).map_err(stored)?;
+    let released = unlocked.release().map_err(stored)?;
+    let origin = match object.as_file().map(File::try_clone).transpose().map_err(payload::Error::Read).map_err(stored)? {
+        Some(file) => Origin::File(file),
+        None => Origin::Other(Mutex::new(Box::new(object))),
+    };
+    Ok((PlainReader::new(released, origin), secrets.culprits))
+}
+
 fn with_frames(
     session: &Session,
     file: FileId,
@@ -235,11 +253,7 @@ pub(super) struct Wanted {
 
 impl Wanted {
     fn find(session: &Session, file: FileId, restore: bool) -> Result<Self, Error> {
-        let entry = session.catalog.entry(file)?;
-        // The last step of a registration is a mark in the catalog: what the metadata database has is registered.
-        if entry.state == State::Pending && !session.metadata.contains(file)? {
-            return Err(Error::Interrupted { file });
-        }
+        let entry = registered(session, file)?;
         let private = match (restore, entry.private_part) {
             (false, _) => None,
             (true, Some(_)) => Some(session.metadata.private_part(file)?),
@@ -325,6 +339,16 @@ impl Wanted {
             }
         }
     }
+}
+
+/// The entry of a file whose registration is complete.
+pub(super) fn registered(session: &Session, file: FileId) -> Result<Entry, Error> {
+    let entry = session.catalog.entry(file)?;
+    // The last step of a registration is a mark in the catalog: what the metadata database has is registered.
+    if entry.state == State::Pending && !session.metadata.contains(file)? {
+        return Err(Error::Interrupted { file });
+    }
+    Ok(entry)
 }
 
 /// Keys, each fetched once.

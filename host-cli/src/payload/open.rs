@@ -40,6 +40,14 @@ pub struct Unlocked<'a> {
     ciphertext: u64,
 }
 
+/// What opens the chunks of a container, without the source that they come from.
+pub struct Released {
+    pub(super) opener: Opener<AwsLcCipher>,
+    pub(super) geometry: Geometry,
+    /// Where in the source the ciphertext starts.
+    pub(super) ciphertext: u64,
+}
+
 impl<'a> Container<'a> {
     /// Reads the start of a container, and of a seekable one the length.
     ///
@@ -110,6 +118,15 @@ impl<'a> Container<'a> {
 }
 
 impl Unlocked<'_> {
+    /// What opens the chunks, apart from where they were read from.
+    ///
+    /// # Errors
+    /// [`Error::NotSeekable`] of a pipe.
+    pub fn release(self) -> Result<Released, Error> {
+        let geometry = self.geometry.ok_or(Error::NotSeekable)?;
+        Ok(Released { opener: self.opener, geometry, ciphertext: self.ciphertext })
+    }
+
     /// Bytes of plaintext, authentic; not known of a pipe.
     pub fn plain_len(&self) -> Option<u64> {
         self.geometry.map(Geometry::plain_len)
@@ -301,14 +318,14 @@ impl Sink<'_> {
 }
 
 /// Offset in the ciphertext and length of these chunks.
-fn place(geometry: Geometry, chunks: &Range<u64>) -> Result<(u64, usize), Error> {
+pub(super) fn place(geometry: Geometry, chunks: &Range<u64>) -> Result<(u64, usize), Error> {
     let last = geometry.sealed_range(chunks.end.saturating_sub(1)).map_err(|_| Error::Truncated)?;
     let start = sealed_offset(chunks.start);
     Ok((start, usize::try_from(last.end.saturating_sub(start)).unwrap_or(usize::MAX)))
 }
 
 /// Opens the chunks in `bytes`, the first of which is chunk `first`.
-fn open_each(opener: &Opener<AwsLcCipher>, first: u64, bytes: &mut [u8]) -> Result<(), Error> {
+pub(super) fn open_each(opener: &Opener<AwsLcCipher>, first: u64, bytes: &mut [u8]) -> Result<(), Error> {
     for (index, chunk) in (first..).zip(bytes.chunks_mut(SEALED_CHUNK)) {
         opener.open(index, chunk).map_err(|error| of_chunk(index, error))?;
     }
@@ -326,7 +343,7 @@ fn of_chunk(index: u64, error: eds_core::Error) -> Error {
     }
 }
 
-fn of_reading(error: io::Error) -> Error {
+pub(super) fn of_reading(error: io::Error) -> Error {
     // The file was longer a moment ago.
     if error.kind() == io::ErrorKind::UnexpectedEof { Error::Truncated } else { Error::Read(error) }
 }
@@ -335,12 +352,14 @@ fn batches(geometry: Geometry) -> impl Iterator<Item = Range<u64>> {
     in_batches(0..geometry.chunks())
 }
 
-fn in_batches(chunks: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+/// These chunks, a batch at a time.
+pub(super) fn in_batches(chunks: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let end = chunks.end;
-    chunks.step_by(SLOTS).map(move |first| first..end.min(first + SLOTS as u64))
+    chunks.step_by(SLOTS).map(move |first| first..end.min(first.saturating_add(SLOTS as u64)))
 }
 
-fn read_exact_at(source: &mut dyn ReadSeek, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+/// Reads at a position of what has one position only.
+pub(super) fn read_exact_at(source: &mut dyn ReadSeek, bytes: &mut [u8], offset: u64) -> io::Result<()> {
     source.seek(SeekFrom::Start(offset))?;
     source.read_exact(bytes)
 }

@@ -31,7 +31,7 @@ const SIZES: [usize; 12] = [
     9 * BATCH - CHUNK,
 ];
 
-fn key() -> InputKey {
+pub(super) fn key() -> InputKey {
     InputKey::from_bytes([0x42; 32])
 }
 
@@ -39,7 +39,7 @@ fn header() -> Header {
     Header { file: FileId::from_bytes([1; 16]), key: KeyId::from_bytes([2; 16]), epoch: Epoch::new(0), anchor: [3; 32] }
 }
 
-fn message(length: usize) -> Vec<u8> {
+pub(super) fn message(length: usize) -> Vec<u8> {
     (0..length).map(|position| (position * 31 + position / 256) as u8).collect()
 }
 
@@ -47,13 +47,13 @@ fn options(threads: usize) -> Options {
     Options { threads: NonZero::new(threads) }
 }
 
-fn sealed(plain: &[u8]) -> Vec<u8> {
+pub(super) fn sealed(plain: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     seal(&mut &plain[..], Target::Stream(&mut out), &key(), &header(), &Options::default()).expect("seals");
     out
 }
 
-fn file_of(bytes: &[u8]) -> File {
+pub(super) fn file_of(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().expect("a temporary file");
     file.write_all(bytes).expect("writes");
     file
