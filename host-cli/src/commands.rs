@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum as _};
 
 use crate::{Error, Kind, config::Config, credentials::ProofKind, keystore::NodeError};
 
@@ -50,6 +50,19 @@ pub struct Options {
 }
 
 impl Options {
+    /// What the environment says, for programs that have no command line of ours: `EDS_CONFIG` and `EDS_PROOF`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownProof`].
+    pub fn of_environment() -> Result<Self, Error> {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let proof = set("EDS_PROOF").map(|proof| {
+            let proof = proof.to_string_lossy().into_owned();
+            ProofKind::from_str(&proof, true).map_err(|_| Error::UnknownProof(proof))
+        });
+        Ok(Self { config: set("EDS_CONFIG").map(PathBuf::from), proof: proof.transpose()? })
+    }
+
     /// Reads the configuration.
     ///
     /// # Errors

@@ -354,6 +354,9 @@ pub enum Error {
         /// The others, with what they said.
         nodes: Vec<NodeError>,
     },
+    /// A kind of proof that there is not.
+    #[error("{0:?} is no kind of proof: there are certificate, proxy and token")]
+    UnknownProof(String),
     /// A text that should be an id.
     #[error("{0:?} is not an id: 32 hex digits in groups of 8-4-4-4-12 are expected")]
     NotAnId(String),
@@ -456,7 +459,7 @@ impl Error {
             Self::NothingFetched => Kind::Unavailable,
             Self::NotEverywhere { nodes, .. } | Self::NotAccepted { nodes, .. } => common_kind(nodes),
             Self::NotDeletedEverywhere { nodes, .. } => common_kind(nodes),
-            Self::NotAnId(_) => Kind::Usage,
+            Self::NotAnId(_) | Self::UnknownProof(_) => Kind::Usage,
             Self::Unwell { kind, .. }
             | Self::SomeFailed { kind }
             | Self::NoAnswer { kind }
@@ -539,6 +542,7 @@ impl Error {
             | Self::Runtime(_)
             | Self::Node(_)
             | Self::NotAnId(_)
+            | Self::UnknownProof(_)
             | Self::NoSuchFrame { .. }
             | Self::NothingFound
             | Self::NoProject

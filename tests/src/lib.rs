@@ -16,6 +16,7 @@ pub mod fuzz_programs;
 pub mod fuzz_targets;
 #[cfg(feature = "full")]
 pub mod gateway;
+pub mod gfal;
 pub mod grid;
 pub mod https;
 pub mod imaging;

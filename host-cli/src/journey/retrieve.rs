@@ -216,12 +216,14 @@ pub(super) fn reader(session: &Session, file: FileId) -> Result<(PlainReader, Ve
     secrets.fetch(session, [&wanted])?;
     let stored = |source| Error::Stored { file, source };
     let mut object = session.storage.open(&wanted.entry.object)?;
-    let unlocked = wanted.container(&mut object)?.unlock(&payload_key(secrets.of(wanted.entry.key)?)).map_err(stored)?;
+    let unlocked =
+        wanted.container(&mut object)?.unlock(&payload_key(secrets.of(wanted.entry.key)?)).map_err(stored)?;
     let released = unlocked.release().map_err(stored)?;
-    let origin = match object.as_file().map(File::try_clone).transpose().map_err(payload::Error::Read).map_err(stored)? {
-        Some(file) => Origin::File(file),
-        None => Origin::Other(Mutex::new(Box::new(object))),
-    };
+    let origin =
+        match object.as_file().map(File::try_clone).transpose().map_err(payload::Error::Read).map_err(stored)? {
+            Some(file) => Origin::File(file),
+            None => Origin::Other(Mutex::new(Box::new(object))),
+        };
     Ok((PlainReader::new(released, origin), secrets.culprits))
 }
 
