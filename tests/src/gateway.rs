@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeSet,
     fs,
+    net::TcpStream,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -154,6 +155,21 @@ pub fn data_set(path: &Path) -> Outcome<Vec<u8>> {
 /// As [`data_set`].
 pub fn data_sets(folder: &Path) -> Outcome<BTreeSet<Vec<u8>>> {
     files::below(folder)?.iter().map(|path| data_set(path)).collect()
+}
+
+/// Waits until somebody listens on this port of this machine.
+///
+/// # Errors
+/// When nobody does for a minute.
+pub fn wait_for_port(port: u16) -> Outcome {
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        if Instant::now() > deadline {
+            give_up!("nobody listens on port {port}");
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
 }
 
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -12,8 +12,7 @@ use eds_tests::{
     Outcome,
     cluster::Cluster,
     dicom, files,
-    gateway::{Gateway, Peer, data_sets},
-    give_up,
+    gateway::{Gateway, Peer, data_sets, wait_for_port},
     pki::{Authority, CredentialFiles},
     ports,
     process::Process,
@@ -142,13 +141,7 @@ fn storescp(cluster: &Cluster, port: u16, folder: &Path) -> Outcome<Process> {
     let mut command = std::process::Command::new("storescp");
     command.args(["-v", "+B", "-od", &folder.display().to_string(), &port.to_string()]);
     let process = Process::start("storescp", &mut command, &cluster.folder().join("storescp.log"))?;
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        if std::time::Instant::now() > deadline {
-            give_up!("storescp does not listen");
-        }
-        std::thread::yield_now();
-    }
+    wait_for_port(port)?;
     Ok(process)
 }
 

@@ -2,13 +2,15 @@
 //!
 //! Processor time is comparable between machines and loads, time on the clock is not: trust the ratios. Peers run
 //! alternately with ours, and each value is a median. Arguments choose groups of rows: payload, cold, fetch, load, scale,
-//! crowd, register, firmware, study.
+//! crowd, register, firmware, study, gateway.
 
 mod cold;
 mod crowd;
 mod drive;
 mod fetch;
 mod firmware;
+#[cfg(feature = "full")]
+mod gateway;
 mod load;
 mod measure;
 mod openbao;
@@ -88,7 +90,13 @@ fn run() -> Outcome {
         eprintln!("a study of a thousand slices, and 500 MB in one: eds, cp, dcmconv and age in turns …");
         rows.extend(study::rows(folder.path())?);
     }
+    #[cfg(feature = "full")]
+    if wanted("gateway") {
+        eprintln!("470 objects and one of 500 MB over DICOM: eds gateway and storescp in turns …");
+        rows.extend(gateway::rows(folder.path())?);
+    }
     table::publish(&rows, &binaries::source_root().join("target/bench.json"))
 }
 
-const GROUPS: [&str; 9] = ["payload", "cold", "fetch", "load", "scale", "crowd", "register", "firmware", "study"];
+const GROUPS: [&str; 10] =
+    ["payload", "cold", "fetch", "load", "scale", "crowd", "register", "firmware", "study", "gateway"];

@@ -41,7 +41,7 @@ pub(crate) fn rows(folder: &Path) -> Outcome<Vec<Row>> {
     cluster.configure(&format!("\n[policy]\n{admins}\n"))?;
     let slice = Slice::read()?;
     let study = folder.join("study");
-    slice.write_study(&study)?;
+    slice.write_study(&study, SLICES)?;
     let (identity, recipient) = age_key(folder)?;
     let mut bench = Bench { cluster, officer, folder: folder.into(), study, users: 0, identity, recipient };
 
@@ -56,14 +56,14 @@ pub(crate) fn rows(folder: &Path) -> Outcome<Vec<Row>> {
 }
 
 /// A real CT slice, taken apart.
-struct Slice {
+pub(crate) struct Slice {
     head: Vec<u8>,
     pixels: Vec<u8>,
     uid: Vec<u8>,
 }
 
 impl Slice {
-    fn read() -> Outcome<Self> {
+    pub(crate) fn read() -> Outcome<Self> {
         let path = dicom::data()?.join("693_UNCR.dcm");
         let bytes = fs::read(&path).during(path.display())?;
         let start = find(&bytes, b"\xe0\x7f\x10\0OW\0\0").map(|at| at + 12).during_finding("pixel data")?;
@@ -98,9 +98,10 @@ impl Slice {
         head
     }
 
-    fn write_study(&self, folder: &Path) -> Outcome {
+    /// So many slices of a study, each a file.
+    pub(crate) fn write_study(&self, folder: &Path, slices: usize) -> Outcome {
         fs::create_dir_all(folder)?;
-        for number in 0..SLICES {
+        for number in 0..slices {
             let path = folder.join(format!("{number:04}.dcm"));
             fs::write(&path, [self.head(number), self.rolled(number)].concat()).during(path.display())?;
         }
@@ -108,7 +109,7 @@ impl Slice {
     }
 
     /// One file with a thousand frames.
-    fn write_large(&self, path: &Path) -> Outcome {
+    pub(crate) fn write_large(&self, path: &Path) -> Outcome {
         let mut head = self.head(0);
         // (0028,0008) IS comes before (0028,0010) US.
         let rows = find(&head, b"\x28\0\x10\0US").during_finding("rows")?;
