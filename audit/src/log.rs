@@ -30,7 +30,12 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use self::{disk::Disk, hashes::HashFile, notes::Notes, writer::Job};
+use self::{
+    disk::Disk,
+    hashes::HashFile,
+    notes::Notes,
+    writer::{Done, Job},
+};
 use super::{
     checkpoint::{Checkpoint, Signer, SignerError, Verifier},
     entry::{Decision, MAX_KEYS},
@@ -200,19 +205,38 @@ impl Log {
         self.hand_over(decisions)?.blocking_recv().map_err(|_| AppendError::Closed)?
     }
 
+    /// As [`Log::append`], for callers that do something else meanwhile: `done` is called when the decisions are durable, or
+    /// are not, on the thread that writes: it must be quick, and not panic. It is dropped when the log ends before.
+    pub fn append_then(
+        &self,
+        decisions: Vec<Decision>,
+        done: impl FnOnce(Result<Receipt, AppendError>) + Send + 'static,
+    ) {
+        if let Err((error, done)) = self.queue(decisions, Box::new(done)) {
+            done(Err(error));
+        }
+    }
+
     fn hand_over(
         &self,
         decisions: Vec<Decision>,
     ) -> Result<oneshot::Receiver<Result<Receipt, AppendError>>, AppendError> {
-        if decisions.iter().any(|decision| decision.keys.len() > MAX_KEYS) {
-            return Err(AppendError::TooManyKeys);
-        }
         let (reply, receipt) = oneshot::channel();
-        match self.jobs.as_ref().ok_or(AppendError::Closed)?.try_send(Job { decisions, reply }) {
-            Ok(()) => Ok(receipt),
-            Err(TrySendError::Full(_)) => Err(AppendError::Busy),
-            Err(TrySendError::Disconnected(_)) => Err(AppendError::Closed),
+        // A caller that went away does not want to know.
+        let done = Box::new(move |result| drop(reply.send(result)));
+        self.queue(decisions, done).map_err(|(error, _)| error)?;
+        Ok(receipt)
+    }
+
+    fn queue(&self, decisions: Vec<Decision>, done: Done) -> Result<(), (AppendError, Done)> {
+        if decisions.iter().any(|decision| decision.keys.len() > MAX_KEYS) {
+            return Err((AppendError::TooManyKeys, done));
         }
+        let Some(jobs) = self.jobs.as_ref() else { return Err((AppendError::Closed, done)) };
+        jobs.try_send(Job { decisions, done }).map_err(|refused| match refused {
+            TrySendError::Full(job) => (AppendError::Busy, job.done),
+            TrySendError::Disconnected(job) => (AppendError::Closed, job.done),
+        })
     }
 
     /// The origin of the log.

@@ -12,8 +12,6 @@ use std::{
     sync::{Arc, mpsc::Receiver},
 };
 
-use tokio::sync::oneshot;
-
 use super::{
     AppendError, Head, Receipt, Shared,
     disk::{Disk, Segment},
@@ -25,10 +23,13 @@ use crate::{
     tree::{self, Frontier, Hash},
 };
 
+/// What is done once it is known whether decisions are durable.
+pub(super) type Done = Box<dyn FnOnce(Result<Receipt, AppendError>) + Send>;
+
 /// Decisions that wait to be written, and who waits for them.
 pub(super) struct Job {
     pub(super) decisions: Vec<Decision>,
-    pub(super) reply: oneshot::Sender<Result<Receipt, AppendError>>,
+    pub(super) done: Done,
 }
 
 /// The most bytes that one group gathers.
@@ -70,9 +71,8 @@ impl Writer {
     fn commit(&mut self, group: Group) -> Vec<u8> {
         let Group { bytes, frontier, hashes, waiting } = group;
         let result = if waiting.is_empty() { Ok(()) } else { self.write(&bytes, &hashes, frontier) };
-        for (reply, receipt) in waiting {
-            // A caller that went away does not want to know.
-            let _ = reply.send(match &result {
+        for (done, receipt) in waiting {
+            done(match &result {
                 Ok(()) => Ok(receipt),
                 Err(reason) => Err(AppendError::Unwritable { reason: reason.clone() }),
             });
@@ -130,7 +130,7 @@ struct Group {
     bytes: Vec<u8>,
     frontier: Frontier,
     hashes: Vec<Hash>,
-    waiting: Vec<(oneshot::Sender<Result<Receipt, AppendError>>, Receipt)>,
+    waiting: Vec<(Done, Receipt)>,
 }
 
 impl Group {
@@ -151,6 +151,6 @@ impl Group {
                 self.frontier.append(leaf, |hash| self.hashes.push(*hash));
             }
         }
-        self.waiting.push((job.reply, Receipt { first, count: self.frontier.size() - first }));
+        self.waiting.push((job.done, Receipt { first, count: self.frontier.size() - first }));
     }
 }
