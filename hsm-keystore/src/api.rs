@@ -17,13 +17,14 @@ mod metrics;
 mod openapi;
 mod problem;
 mod register;
+mod release;
 mod routes;
 mod status;
 mod strangers;
 mod trail;
 mod whoami;
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use axum::{Router, middleware};
 use tokio::{sync::Semaphore, task};
@@ -49,7 +50,9 @@ const WORKERS: usize = 64;
 
 /// What all handlers share.
 #[derive(Clone)]
-struct Shared {
+struct Shared(Arc<Parts>);
+
+struct Parts {
     node: Arc<Node>,
     authenticator: Arc<Authenticator>,
     limits: Limits,
@@ -67,7 +70,7 @@ struct Shared {
 
 /// The routes of a node.
 pub fn router(node: Arc<Node>, authenticator: Arc<Authenticator>, limits: &Limits) -> Router {
-    let shared = Shared {
+    let shared = Parts {
         node,
         authenticator,
         limits: limits.clone(),
@@ -79,11 +82,20 @@ pub fn router(node: Arc<Node>, authenticator: Arc<Authenticator>, limits: &Limit
         readiness: status::Readiness::default(),
         strangers: Arc::default(),
     };
+    let shared = Shared(Arc::new(shared));
     routes::served()
         .fallback(|| async { ApiError::new(Word::NotFound, "the paths of this API are listed in docs/keystore.md") })
         .method_not_allowed_fallback(|| async { ApiError::new(Word::MethodNotAllowed, "") })
         .layer(middleware::from_fn_with_state(shared.clone(), layers::around))
         .with_state(shared)
+}
+
+impl Deref for Shared {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 impl Shared {

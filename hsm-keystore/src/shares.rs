@@ -9,10 +9,18 @@
 //! manifest: a record that was moved, or whose row was altered, does not open. The KEK is not named there, since the
 //! wrapped data key is bound to it and nobody has that data key under another KEK but by the token; so a rotation of the
 //! KEK wraps data keys anew and leaves sealed shares as they are.
+//!
+//! The data key of a registration vouches for its access lists, too, by an HMAC key that is derived from it: who has it has
+//! the shares that the lists guard, so it gives nobody more, and a fetch asks the token once for both ([`Voucher`]).
 
 use std::collections::HashMap;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
+    constant_time::verify_slices_are_equal,
+    hkdf::{HKDF_SHA256, Prk},
+    hmac,
+};
 use eds_core::{
     Opaque,
     ids::{Epoch, KeyId, NodeId, ShareIndex},
@@ -80,7 +88,26 @@ pub struct ToOpen<'a> {
     pub record: &'a [u8],
 }
 
-/// Seals shares that come together under a fresh data key: one record for each, in order. `wrap` is the token's.
+/// What the data key of a record says of the access list of its key: HMAC-SHA-256, by a key derived from the data key, over
+/// what the share is bound to and the list. It holds for this share of this key on this node and for this list, and for
+/// no other; and for no share that is sealed anew.
+pub type Voucher = [u8; 32];
+
+/// Shares that were sealed together.
+pub struct Sealed {
+    /// One record for each, in order.
+    pub records: Vec<Vec<u8>>,
+    vouching: Option<hmac::Key>,
+}
+
+impl Sealed {
+    /// Vouches for the access list, of this SHA-256 digest, of a key whose share is among these.
+    pub fn voucher(&self, context: &ShareContext, node: NodeId, list: &[u8; 32]) -> Option<Voucher> {
+        voucher(self.vouching.as_ref()?, context, node, list)
+    }
+}
+
+/// Seals shares that come together under a fresh data key. `wrap` is the token's.
 ///
 /// # Errors
 /// Those of `wrap`, and [`HsmError`] when there are no random bytes or no cipher.
@@ -88,9 +115,9 @@ pub fn seal<E: From<HsmError>>(
     node: NodeId,
     shares: &[ToSeal],
     wrap: impl FnOnce(Vec<ToWrap>) -> Result<Vec<Vec<u8>>, E>,
-) -> Result<Vec<Vec<u8>>, E> {
+) -> Result<Sealed, E> {
     if shares.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Sealed { records: Vec::new(), vouching: None });
     }
     let bytes = random::<KEY>()?;
     let key = DataKey::new(bytes.as_slice()).map_err(|Opaque| broken())?;
@@ -101,19 +128,64 @@ pub fn seal<E: From<HsmError>>(
         let sealed = key.seal(*random::<NONCE>()?, &data, &item.share)?;
         Ok([wrapped.as_slice(), &sealed].concat())
     };
-    shares.iter().map(seal_one).collect()
+    let records = shares.iter().map(seal_one).collect::<Result<_, E>>()?;
+    Ok(Sealed { records, vouching: Some(key.vouching) })
 }
 
-/// Opens shares, in order. The token is asked once for each distinct data key. A share that was altered or is bound to
-/// something else, or whose data key does not unwrap, is [`Opaque`] and spoils no other.
+/// Records whose data keys the token unwrapped: for the moment of an answer.
+pub struct Unwrapped<'a> {
+    node: NodeId,
+    records: Grouped<'a>,
+    keys: Vec<Option<DataKey>>,
+}
+
+impl<'a> Unwrapped<'a> {
+    /// Has the data keys of records unwrapped. The token is asked once for each distinct one.
+    ///
+    /// # Errors
+    /// [`HsmError`] when the token could not decide.
+    pub fn of(hsm: &dyn Hsm, node: NodeId, records: &[ToOpen<'a>]) -> Result<Self, HsmError> {
+        let records = Grouped::new(records);
+        let keys = records.unwrap(hsm, node)?;
+        let keys = keys.iter().map(|key| DataKey::new(key.as_ref()?).ok()).collect();
+        Ok(Self { node, records, keys })
+    }
+
+    /// Opens the share of the record at this position.
+    ///
+    /// # Errors
+    /// [`Opaque`] when it was altered, is bound to something else, or its data key does not unwrap. It spoils no other.
+    pub fn open(&self, position: usize) -> Result<ShareBytes, Opaque> {
+        Grouped::open_one(self.node, &self.keys, self.records.parts.get(position).ok_or(Opaque)?)
+    }
+
+    /// Vouches for the access list, of this SHA-256 digest, of the key whose record is at this position: the caller knows
+    /// that the list is genuine. Nobody vouches where the data key does not unwrap.
+    pub fn voucher(&self, position: usize, list: &[u8; 32]) -> Option<Voucher> {
+        let parts = self.records.parts.get(position)?.as_ref().ok()?;
+        let key = self.keys.get(parts.place)?.as_ref()?;
+        voucher(&key.vouching, &parts.context, self.node, list)
+    }
+
+    /// Whether this is the voucher of the record at this position for this access list.
+    pub fn vouches(&self, position: usize, list: &[u8; 32], claimed: &Voucher) -> bool {
+        self.voucher(position, list).is_some_and(|right| verify_slices_are_equal(&right, claimed).is_ok())
+    }
+}
+
+/// Opens shares, in order: see [`Unwrapped`].
 ///
 /// # Errors
 /// [`HsmError`] when the token could not decide.
 pub fn open(hsm: &dyn Hsm, node: NodeId, records: &[ToOpen<'_>]) -> Result<Vec<Result<ShareBytes, Opaque>>, HsmError> {
-    let records = Grouped::new(records);
-    let keys = records.unwrap(hsm, node)?;
-    let keys: Vec<Option<DataKey>> = keys.iter().map(|key| DataKey::new(key.as_ref()?).ok()).collect();
-    Ok(records.open(node, &keys))
+    let keys = Unwrapped::of(hsm, node, records)?;
+    Ok((0..records.len()).map(|position| keys.open(position)).collect())
+}
+
+/// Over label, additional data of the share and digest of the list, each after its length as u16 LE.
+fn voucher(key: &hmac::Key, context: &ShareContext, node: NodeId, list: &[u8; 32]) -> Option<Voucher> {
+    let message = prefixed(&[b"eds/v1/access-list-voucher", &context.additional_data(node), list]);
+    hmac::sign(key, &message).as_ref().try_into().ok()
 }
 
 /// Wraps the data keys of records anew under the KEK that is active by now: what older KEKs wrapped, in the order in which
@@ -215,21 +287,34 @@ impl<'a> Grouped<'a> {
     }
 
     fn open(&self, node: NodeId, keys: &[Option<DataKey>]) -> Vec<Result<ShareBytes, Opaque>> {
-        let open_one = |record: &Result<Parts<'_>, Opaque>| {
-            let parts = record.as_ref().map_err(|_| Opaque)?;
-            let key = keys.get(parts.place).and_then(Option::as_ref).ok_or(Opaque)?;
-            key.open(parts, &parts.context.additional_data(node))
-        };
-        self.parts.iter().map(open_one).collect()
+        self.parts.iter().map(|record| Self::open_one(node, keys, record)).collect()
+    }
+
+    fn open_one(
+        node: NodeId,
+        keys: &[Option<DataKey>],
+        record: &Result<Parts<'_>, Opaque>,
+    ) -> Result<ShareBytes, Opaque> {
+        let parts = record.as_ref().map_err(|_| Opaque)?;
+        let key = keys.get(parts.place).and_then(Option::as_ref).ok_or(Opaque)?;
+        key.open(parts, &parts.context.additional_data(node))
     }
 }
 
-/// A data key in memory. AWS-LC cleans its memory when it is dropped.
-struct DataKey(LessSafeKey);
+/// A data key in memory, and what is derived from it. AWS-LC cleans its memory when it is dropped.
+struct DataKey {
+    sealing: LessSafeKey,
+    vouching: hmac::Key,
+}
 
 impl DataKey {
+    /// The key that vouches for access lists: HKDF-Expand-SHA-256 (RFC 5869, section 2.3) of the data key, which is
+    /// uniformly random.
     fn new(bytes: &[u8]) -> Result<Self, Opaque> {
-        UnboundKey::new(&AES_256_GCM, bytes).map(|key| Self(LessSafeKey::new(key))).map_err(|_| Opaque)
+        let sealing = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, bytes).map_err(|_| Opaque)?);
+        let random = Prk::new_less_safe(HKDF_SHA256, bytes);
+        let vouching = random.expand(&[b"eds/v1/access-list-voucher"], hmac::HMAC_SHA256).map_err(|_| Opaque)?.into();
+        Ok(Self { sealing, vouching })
     }
 
     /// Nonce, ciphertext and tag.
@@ -239,7 +324,7 @@ impl DataKey {
         let (body, end) = rest.split_at_mut(SHARE);
         front.copy_from_slice(&nonce);
         body.copy_from_slice(share.as_slice());
-        let tag = self.0.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(data), body);
+        let tag = self.sealing.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(data), body);
         match tag {
             Ok(tag) if tag.as_ref().len() == TAG => end.copy_from_slice(tag.as_ref()),
             _ => {
@@ -253,7 +338,7 @@ impl DataKey {
     fn open(&self, parts: &Parts<'_>, data: &[u8]) -> Result<ShareBytes, Opaque> {
         let mut share = Zeroizing::new(*parts.ciphertext);
         let nonce = Nonce::assume_unique_for_key(*parts.nonce);
-        match self.0.open_in_place_separate_tag(nonce, Aad::from(data), parts.tag, share.as_mut_slice()) {
+        match self.sealing.open_in_place_separate_tag(nonce, Aad::from(data), parts.tag, share.as_mut_slice()) {
             Ok(_) => Ok(share),
             Err(_) => Err(Opaque),
         }

@@ -30,6 +30,7 @@ pub use self::{
     backend::{create, discard, exists, open, open_current},
     devices::{DeviceCounter, DeviceStore, StoredDevice},
 };
+use crate::shares::Voucher;
 
 /// The SHA-256 digest of a registrant, as `eds_core::registrant` computes it.
 pub type RegistrantDigest = [u8; 32];
@@ -147,8 +148,39 @@ pub struct NewKey {
 pub struct StoredAccess {
     /// The list, encoded.
     pub list: Vec<u8>,
-    /// The HMAC.
+    /// The HMAC, and after it the voucher, if there is one.
     pub mac: Vec<u8>,
+}
+
+impl StoredAccess {
+    /// A list with its HMAC, that nothing else vouches for.
+    pub fn new(list: Vec<u8>, mac: &[u8; 32]) -> Self {
+        Self { list, mac: mac.to_vec() }
+    }
+
+    /// The HMAC by the policy key.
+    pub fn hmac(&self) -> Option<&[u8; 32]> {
+        match self.mac.as_chunks() {
+            ([hmac] | [hmac, _], []) => Some(hmac),
+            _ => None,
+        }
+    }
+
+    /// The voucher of the data key of the share.
+    pub fn voucher(&self) -> Option<&Voucher> {
+        match self.mac.as_chunks() {
+            ([_, voucher], []) => Some(voucher),
+            _ => None,
+        }
+    }
+
+    /// The same list with this voucher, in the place of any other; the data key may vouch for none.
+    #[must_use]
+    pub fn vouched(mut self, voucher: Option<Voucher>) -> Self {
+        self.mac.truncate(32);
+        self.mac.extend(voucher.iter().flatten());
+        self
+    }
 }
 
 /// What is stored of a key.

@@ -27,7 +27,8 @@ use crate::{
     authn::Principal,
     node::{Node, access::SealError},
     policy::{AccessList, Caller, Permission, Rule, Subject, decide, explain, stored, wire},
-    store::{AccessChange, Listed, StoredAccess},
+    shares::Unwrapped,
+    store::{AccessChange, Listed, StoredAccess, StoredBody, StoredKey},
 };
 
 /// How many keys a node looks at for one page of a listing.
@@ -104,7 +105,7 @@ fn change_lists(node: &Node, caller: &Principal, trail: &Trail, changes: &[Chang
         SealError::TooLong => ApiError::internal(),
     })?;
     let mut sealed = sealed.into_iter();
-    let mut stored: Vec<AccessChange> = Vec::with_capacity(keys.len());
+    let mut later = Vec::with_capacity(keys.len());
     for (position, decided) in decided.iter().enumerate() {
         match decided {
             Ok((allowed, _)) => {
@@ -113,11 +114,12 @@ fn change_lists(node: &Node, caller: &Principal, trail: &Trail, changes: &[Chang
                 };
                 let digest = Sha256::digest(&new.list).into();
                 trail.note(position, Note::allowed(allowed.rule).with_access_list(digest));
-                stored.push(AccessChange { key: allowed.stored.key, seen: allowed.body.access.clone(), new });
+                later.push((&allowed.stored, &allowed.body, new));
             }
             Err(error) => trail.note(position, Note::refused(error.word())),
         }
     }
+    let stored = access_changes(node, &later)?;
     trail.write_ahead(node)?;
     let mut changed = node.store.change_access(&stored, node.clock.now())?.into_iter();
     let results = keys.iter().zip(decided).enumerate().map(|(position, (key, decided))| match decided {
@@ -125,6 +127,22 @@ fn change_lists(node: &Node, caller: &Principal, trail: &Trail, changes: &[Chang
         Err(error) => KeyResult { key: KeyText(*key), state: None, problem: Some(error.problem(None)) },
     });
     Ok(KeysAnswer { results: results.collect() })
+}
+
+/// Puts lists with their HMACs in the place of those that were read and checked. The data keys of the shares vouch for
+/// them; for a share whose data key does not unwrap, the HMAC alone does.
+pub(super) fn access_changes(
+    node: &Node,
+    later: &[(&StoredKey, &StoredBody, StoredAccess)],
+) -> Result<Vec<AccessChange>, ApiError> {
+    let records: Vec<_> = later.iter().map(|(stored, body, _)| node.to_open(stored, body)).collect();
+    let keys = Unwrapped::of(node.hsm.as_ref(), node.id, &records)?;
+    let changes = later.iter().enumerate().map(|(position, (stored, body, new))| AccessChange {
+        key: stored.key,
+        seen: body.access.clone(),
+        new: new.clone().vouched(keys.voucher(position, &Sha256::digest(&new.list).into())),
+    });
+    Ok(changes.collect())
 }
 
 /// The list that is to be stored, if the change may be made by this caller from the list that is there.

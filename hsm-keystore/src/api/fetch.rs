@@ -1,14 +1,13 @@
 //! `POST /v1/fetch`: shares for whoever may have them, sealed to a one-time key of the caller.
 //!
-//! Every key of a batch is decided on its own. The answer is bound to the bytes of the request, so that it fits no other
+//! Every key of a batch is decided on its own ([`super::release`]). The answer is bound to the bytes of the request, so that it fits no other
 //! question. Shares, and the data keys that open them, are in this process only between token and seal, and are wiped.
-//! Calls that wait together go to database and token together; no data key outlasts them.
+//! Calls that wait together go to database, token and audit log together; no data key outlasts them.
 
 use std::sync::Arc;
 
 use axum::{Json, body::Bytes};
 use eds_core::{
-    Opaque,
     api::{Binary, FetchAnswer, FetchRequest, FetchResult, KeyText},
     ids::KeyId,
     sealing::{AwsLcDhKey, Info, PublicKey, encode_share_list, seal_vec, share_list_len},
@@ -22,14 +21,12 @@ use crate::{
     api::{
         ApiError, Call, Raw, Word, check_batch, check_distinct,
         gathering::Gathering,
-        keys::{Allowed, decided, found},
         parse,
-        trail::{Note, Trail},
+        release::{Outcome, Released, release},
+        trail::{Note, Trail, unwritable},
     },
     authn::Principal,
     node::Node,
-    policy::Permission,
-    shares::{self, ShareBytes},
 };
 
 pub(super) async fn handler(call: Call, Raw(body): Raw) -> Result<Json<FetchAnswer>, ApiError> {
@@ -70,8 +67,8 @@ struct Request {
     reply_key: PublicKey,
 }
 
-/// Answers calls that came together: the database is read once for all of them, and the token is asked once. Everything
-/// else is each call's own: who asks, what is decided, what the audit log says, and to whom shares are sealed.
+/// Answers calls that came together: database, token and audit log are each gone to once for all of them. Everything else
+/// is each call's own: who asks, what is decided, what the audit log says, and to whom shares are sealed.
 pub(super) fn fetch_all(node: &Node, asked: Vec<Asked>) {
     let mut calls = Vec::with_capacity(asked.len());
     for asked in asked.into_iter().filter(|asked| !asked.answer.is_closed()) {
@@ -83,28 +80,30 @@ pub(super) fn fetch_all(node: &Node, asked: Vec<Asked>) {
             Err(error) => asked.answer(Err(error)),
         }
     }
-    let keys: Vec<KeyId> = calls.iter().flat_map(|(_, request)| &request.keys).copied().collect();
-    let mut found = match found(node, &keys) {
-        Ok(found) => found.into_iter(),
+    let wanted = calls.iter().flat_map(|(asked, request)| request.keys.iter().map(|key| (asked.caller.as_ref(), *key)));
+    let mut released = match release(node, &wanted.collect::<Vec<_>>()) {
+        Ok(released) => released.into_iter(),
         Err(error) => return calls.into_iter().for_each(|(asked, _)| asked.answer(Err(error.clone()))),
     };
-    let decisions = calls.iter().map(|(asked, Request { keys, .. })| {
-        decided(node, &asked.caller, keys, found.by_ref().take(keys.len()), &[Permission::Fetch])
-    });
-    let decisions: Vec<Vec<_>> = decisions.collect();
-    let allowed = decisions.iter().flatten().flatten();
-    let records: Vec<_> = allowed.map(|allowed| node.to_open(&allowed.stored, &allowed.body)).collect();
-    let mut opened = match shares::open(node.hsm.as_ref(), node.id, &records) {
-        Ok(opened) => opened.into_iter(),
-        Err(error) => {
-            let error = ApiError::from(error);
-            return calls.into_iter().for_each(|(asked, _)| asked.answer(Err(error.clone())));
+    let (mut decisions, mut answers) = (Vec::new(), Vec::with_capacity(calls.len()));
+    for (asked, request) in calls {
+        let answer = fetch(node, &asked, &request, released.by_ref().take(request.keys.len()));
+        match answer.and_then(|answer| Ok((asked.trail.ahead()?, answer))) {
+            Ok((noted, answer)) => {
+                decisions.extend(noted);
+                answers.push((asked, answer));
+            }
+            Err(error) => asked.answer(Err(error)),
         }
-    };
-    for ((asked, request), decided) in calls.into_iter().zip(decisions) {
-        let answer = fetch(node, &asked, &request, decided, &mut opened);
-        asked.answer(answer);
     }
+    if answers.is_empty() {
+        return;
+    }
+    // Before any of them leaves.
+    node.audit.append_then(decisions, move |written| {
+        let unwritten = written.map_err(|error| unwritable(&error)).err();
+        answers.into_iter().for_each(|(asked, answer)| asked.answer(unwritten.clone().map_or(Ok(answer), Err)));
+    });
 }
 
 fn understood(body: &[u8]) -> Result<Request, ApiError> {
@@ -119,49 +118,29 @@ fn understood(body: &[u8]) -> Result<Request, ApiError> {
     Ok(Request { keys, reply_key })
 }
 
-/// The answer to one call. Of the shares that were opened, it takes one for each key that is allowed.
+/// The answer to one call, of what became of its keys.
 fn fetch(
     node: &Node,
     asked: &Asked,
     Request { keys, reply_key }: &Request,
-    decided: Vec<Result<Allowed, ApiError>>,
-    opened: &mut impl Iterator<Item = Result<ShareBytes, Opaque>>,
+    outcomes: impl Iterator<Item = Outcome>,
 ) -> Result<FetchAnswer, ApiError> {
     let trail = &asked.trail;
-    let mut released = Vec::with_capacity(keys.len());
-    let results = keys.iter().zip(decided).enumerate().map(|(position, (key, decided))| {
-        let rule = decided.as_ref().map(|allowed| allowed.rule).ok();
-        match decided.and_then(|allowed| release(node, allowed, opened.next(), &mut released)) {
-            Ok(manifest) => {
-                trail.note(position, Note::allowed(rule.map(|rule| rule.to_string()).unwrap_or_default()));
-                FetchResult { key: KeyText(*key), manifest: Some(Binary(manifest)), problem: None }
-            }
-            Err(error) => {
-                trail.note(position, Note::refused(error.word()));
-                FetchResult { key: KeyText(*key), manifest: None, problem: Some(error.problem(None)) }
-            }
+    let mut shares = Vec::with_capacity(keys.len());
+    let results = keys.iter().zip(outcomes).enumerate().map(|(position, (key, Outcome { rule, share }))| match share {
+        Ok(Released { epoch, share, manifest }) => {
+            trail.note(position, Note::allowed(rule.map(|rule| rule.to_string()).unwrap_or_default()));
+            shares.push(ShareRecord { key: *key, epoch, share: Share::from_bytes(node.number, &share) });
+            FetchResult { key: KeyText(*key), manifest: Some(Binary(manifest)), problem: None }
+        }
+        Err(error) => {
+            trail.note(position, Note::refused(error.word()));
+            FetchResult { key: KeyText(*key), manifest: None, problem: Some(error.problem(None)) }
         }
     });
     let results = results.collect();
-    let sealed = if released.is_empty() { None } else { Some(seal(node, &released, reply_key, &asked.body)?) };
+    let sealed = if shares.is_empty() { None } else { Some(seal(node, &shares, reply_key, &asked.body)?) };
     Ok(FetchAnswer { results, sealed })
-}
-
-/// Takes an opened share into the answer and returns its manifest.
-fn release(
-    node: &Node,
-    allowed: Allowed,
-    opened: Option<Result<ShareBytes, Opaque>>,
-    shares: &mut Vec<ShareRecord>,
-) -> Result<Vec<u8>, ApiError> {
-    let key = allowed.stored.key;
-    let Some(Ok(bytes)) = opened else {
-        tracing::error!(%key, "the share does not open: its row was altered, or the token has another KEK");
-        let detail = format!("key {key}: this node's officers must look at its database and token; use other nodes");
-        return Err(ApiError::new(Word::ShareUnreadable, detail));
-    };
-    shares.push(ShareRecord { key, epoch: allowed.body.epoch, share: Share::from_bytes(node.number, &bytes) });
-    Ok(allowed.body.manifest)
 }
 
 /// Seals the shares to the caller's key, bound to the request.

@@ -107,11 +107,43 @@ pub(super) struct Allowed {
 /// # Errors
 /// For the whole batch when store or token fail; else each key has its own error.
 pub(super) fn found(node: &Node, keys: &[KeyId]) -> Result<Vec<Result<Found, ApiError>>, ApiError> {
-    let stored = node.store.read(keys)?;
-    let lists: Vec<_> = stored.iter().flatten().filter_map(|key| Some((key.key, &key.body.as_ref()?.access))).collect();
+    checked(node, keys, rows(node, keys)?)
+}
+
+/// What is stored of a key, if it can be read.
+pub(super) type Row = Result<Option<StoredKey>, ApiError>;
+
+/// Reads keys. A row that cannot be read fails its own key: others may have been asked for by somebody else.
+///
+/// # Errors
+/// When nothing can be read.
+pub(super) fn rows(node: &Node, keys: &[KeyId]) -> Result<Vec<Row>, ApiError> {
+    let failed = match node.store.read(keys) {
+        Ok(rows) => return Ok(rows.into_iter().map(Ok).collect()),
+        Err(failed) if keys.len() == 1 || failed.may_pass() => return Err(failed.into()),
+        Err(failed) => failed,
+    };
+    let read_one = |key: &KeyId| match node.store.read(&[*key]) {
+        Ok(mut rows) => Ok(rows.pop().flatten()),
+        Err(error) => {
+            tracing::error!(%key, "what is stored of the key cannot be read");
+            Err(ApiError::from(error))
+        }
+    };
+    let rows: Vec<Row> = keys.iter().map(read_one).collect();
+    if rows.iter().all(Result::is_err) { Err(failed.into()) } else { Ok(rows) }
+}
+
+/// Checks the access lists of keys that were read.
+///
+/// # Errors
+/// When the token fails; else each key has its own error.
+pub(super) fn checked(node: &Node, keys: &[KeyId], rows: Vec<Row>) -> Result<Vec<Result<Found, ApiError>>, ApiError> {
+    let stored = rows.iter().flatten().flatten();
+    let lists: Vec<_> = stored.filter_map(|key| Some((key.key, &key.body.as_ref()?.access))).collect();
     let mut lists = node.access.open(&lists)?.into_iter();
-    let find_one = |(key, found): (&KeyId, Option<StoredKey>)| {
-        let Some(mut stored) = found else {
+    let find_one = |(key, row): (&KeyId, Row)| {
+        let Some(mut stored) = row? else {
             return Err(ApiError::new(Word::KeyNotFound, format!("key {key} is not on this node; ask other nodes")));
         };
         let Some(body) = stored.body.take() else {
@@ -127,7 +159,7 @@ pub(super) fn found(node: &Node, keys: &[KeyId]) -> Result<Vec<Result<Found, Api
             None => Err(ApiError::internal()),
         }
     };
-    Ok(keys.iter().zip(stored).map(find_one).collect())
+    Ok(keys.iter().zip(rows).map(find_one).collect())
 }
 
 /// Finds keys and decides for each one whether the caller has any of the permissions.
@@ -140,36 +172,37 @@ pub(super) fn allowed(
     keys: &[KeyId],
     any_of: &[Permission],
 ) -> Result<Vec<Result<Allowed, ApiError>>, ApiError> {
-    Ok(decided(node, caller, keys, found(node, keys)?, any_of))
+    let found = found(node, keys)?;
+    Ok(keys.iter().zip(found).map(|(key, found)| decided(node, caller, *key, found, any_of)).collect())
 }
 
-/// Decides for each key that was looked for whether the caller has any of the permissions.
+/// Decides for a key that was looked for whether the caller has any of the permissions.
+///
+/// # Errors
+/// Why not.
 pub(super) fn decided(
     node: &Node,
     caller: &Principal,
-    keys: &[KeyId],
-    found: impl IntoIterator<Item = Result<Found, ApiError>>,
+    key: KeyId,
+    found: Result<Found, ApiError>,
     any_of: &[Permission],
-) -> Vec<Result<Allowed, ApiError>> {
+) -> Result<Allowed, ApiError> {
     let asker = node.policy.caller(&caller.subject, &caller.groups);
-    let decide_one = |(key, found): (&KeyId, Result<Found, ApiError>)| {
-        let Found { stored, body, list } = found?;
-        let permitted = any_of.iter().find_map(|permission| Some((*permission, decide(&list, asker, *permission)?)));
-        let Some((permission, rule)) = permitted else {
-            tracing::info!(%key, "refused");
-            let detail = format!("{} lacks the permission for key {key}", caller.subject.display);
-            return Err(ApiError::new(Word::NotPermitted, detail));
-        };
-        tracing::debug!(%key, %rule, "allowed");
-        // An administrator can clear away what a registrant left behind, but not use it.
-        let clears = rule == Rule::Administrator && matches!(permission, Permission::List | Permission::Delete);
-        if stored.state == KeyState::Pending && stored.registrant != caller.registrant() && !clears {
-            let detail = format!("key {key} is for its registrant alone until all nodes have confirmed it");
-            return Err(ApiError::new(Word::KeyPending, detail));
-        }
-        Ok(Allowed { stored, body, list, rule })
+    let Found { stored, body, list } = found?;
+    let permitted = any_of.iter().find_map(|permission| Some((*permission, decide(&list, asker, *permission)?)));
+    let Some((permission, rule)) = permitted else {
+        tracing::info!(%key, "refused");
+        let detail = format!("{} lacks the permission for key {key}", caller.subject.display);
+        return Err(ApiError::new(Word::NotPermitted, detail));
     };
-    keys.iter().zip(found).map(decide_one).collect()
+    tracing::debug!(%key, %rule, "allowed");
+    // An administrator can clear away what a registrant left behind, but not use it.
+    let clears = rule == Rule::Administrator && matches!(permission, Permission::List | Permission::Delete);
+    if stored.state == KeyState::Pending && stored.registrant != caller.registrant() && !clears {
+        let detail = format!("key {key} is for its registrant alone until all nodes have confirmed it");
+        return Err(ApiError::new(Word::KeyPending, detail));
+    }
+    Ok(Allowed { stored, body, list, rule })
 }
 
 fn delete(node: &Node, caller: &Principal, trail: &Trail, keys: &[KeyId]) -> Result<KeysAnswer, ApiError> {

@@ -24,7 +24,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     api::{
-        ApiError, Call, Raw, Word, check_batch,
+        ApiError, Call, Raw, Word,
+        access::access_changes,
+        check_batch,
         keys::{Found, found},
         parse,
         trail::{Note, Trail},
@@ -33,8 +35,8 @@ use crate::{
     hsm::transport::TransportKey,
     node::{Node, access::SealError},
     policy::{AccessList, wire},
-    shares::{ShareContext, ToSeal},
-    store::{AccessChange, NewKey, Registered, Registration, StoredAccess},
+    shares::{Sealed, ShareContext, ToSeal},
+    store::{NewKey, Registered, Registration, StoredAccess},
 };
 
 pub(super) async fn handler(call: Call, Raw(body): Raw) -> Result<Json<KeysAnswer>, ApiError> {
@@ -96,7 +98,11 @@ impl Batch {
         let checked = manifests.iter().zip(digests).zip(shares);
         let checked: Vec<_> = checked.map(|((manifest, digest), share)| to_seal(manifest, *digest, share)).collect();
         let seal_shares = || node.wrapping.seal(node.id, &checked);
-        let records = seal_shares()?;
+        let vouched = |sealed: &Sealed, position: usize, access: StoredAccess| {
+            let list = Sha256::digest(&access.list).into();
+            access.vouched(checked.get(position).and_then(|share| sealed.voucher(&share.context, node.id, &list)))
+        };
+        let mut sealed = seal_shares()?;
 
         let keys: Vec<KeyId> = manifests.iter().map(|manifest| manifest.key).collect();
         let before = node.store.read(&keys)?;
@@ -114,15 +120,15 @@ impl Batch {
             .iter()
             .zip(encoded)
             .zip(digests)
-            .zip(records)
-            .zip(access)
-            .map(|((((manifest, encoded), manifest_digest), record), access)| NewKey {
+            .zip(std::mem::take(&mut sealed.records))
+            .zip(access.into_iter().enumerate())
+            .map(|((((manifest, encoded), manifest_digest), record), (position, access))| NewKey {
                 key: manifest.key,
                 epoch: manifest.epoch,
                 manifest: encoded.0,
                 manifest_digest: *manifest_digest,
                 record,
-                access,
+                access: vouched(&sealed, position, access),
             })
             .collect();
         let mut registered = node.store.register(registration, &new)?;
@@ -132,8 +138,9 @@ impl Batch {
             }
             // Officers rotated the KEK since this process looked: the same shares are sealed anew, under the active one.
             node.wrapping.follow()?;
-            for (new, record) in new.iter_mut().zip(seal_shares()?) {
-                new.record = record;
+            let mut sealed = seal_shares()?;
+            for (position, (new, record)) in new.iter_mut().zip(std::mem::take(&mut sealed.records)).enumerate() {
+                (new.record, new.access) = (record, vouched(&sealed, position, new.access.clone()));
             }
             registered = node.store.register(registration, &new)?;
         }
@@ -311,14 +318,15 @@ fn catch_up(
         return Ok(());
     }
     let keys: Vec<KeyId> = pending.iter().map(|((key, _), _)| *key).collect();
-    let later = pending.iter().zip(found(node, &keys)?).filter_map(|(((key, list), new), found)| {
+    let later = pending.iter().zip(found(node, &keys)?).filter_map(|(((_, list), new), found)| {
         // Where it was altered or deleted meanwhile there is nothing to replace.
-        let Found { body, list: old, .. } = found.ok()?;
-        (list.version > old.version).then(|| AccessChange { key: *key, seen: body.access, new: new.access.clone() })
+        let Found { stored, body, list: old } = found.ok()?;
+        (list.version > old.version).then(|| (stored, body, new.access.clone()))
     });
-    let later: Vec<AccessChange> = later.collect();
+    let later: Vec<_> = later.collect();
+    let later: Vec<_> = later.iter().map(|(stored, body, new)| (stored, body, new.clone())).collect();
     if !later.is_empty() {
-        node.store.change_access(&later, node.clock.now())?;
+        node.store.change_access(&access_changes(node, &later)?, node.clock.now())?;
     }
     Ok(())
 }

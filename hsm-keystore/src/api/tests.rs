@@ -7,6 +7,7 @@ mod change;
 mod device;
 mod harness;
 mod together;
+mod vouched;
 mod whoami;
 
 use eds_core::{

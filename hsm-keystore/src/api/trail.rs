@@ -120,7 +120,11 @@ impl Trail {
         node.audit.append_blocking(decisions).map(drop).map_err(|error| unwritable(&error))
     }
 
-    fn ahead(&self) -> Result<Vec<Decision>, ApiError> {
+    /// What was noted and not written yet: the caller writes it before it is done.
+    ///
+    /// # Errors
+    /// When the call took too long and was answered without this: do nothing then.
+    pub(super) fn ahead(&self) -> Result<Vec<Decision>, ApiError> {
         let mut inner = self.inner();
         if inner.finished {
             return Err(ApiError::new(Word::Timeout, "the call was answered before its work was begun"));

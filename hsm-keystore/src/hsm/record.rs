@@ -139,7 +139,7 @@ impl RecordContext {
     }
 }
 
-/// Fields one after the other, each after its length as u16 LE. All that are used are shorter than 64 bytes.
+/// Fields one after the other, each after its length as u16 LE. All that are used are shorter than 64 KiB.
 pub(crate) fn prefixed(fields: &[&[u8]]) -> Vec<u8> {
     let mut data = Vec::with_capacity(fields.iter().map(|field| field.len() + 2).sum());
     for field in fields {

@@ -11,7 +11,7 @@ use eds_core::ids::NodeId;
 
 use crate::{
     hsm::{Hsm, HsmError, ToWrap, TokenKeyId},
-    shares::{self, ToSeal},
+    shares::{self, Sealed, ToSeal},
     store::{KekState, ShareStore, StoreError},
 };
 
@@ -90,7 +90,7 @@ impl Wrapping {
     ///
     /// # Errors
     /// [`WrapError`].
-    pub fn seal(&self, node: NodeId, shares: &[ToSeal]) -> Result<Vec<Vec<u8>>, WrapError> {
+    pub fn seal(&self, node: NodeId, shares: &[ToSeal]) -> Result<Sealed, WrapError> {
         shares::seal(node, shares, |secrets| self.wrap(secrets))
     }
 
@@ -231,10 +231,10 @@ mod tests {
         };
         let shares: Vec<_> = (0..100).map(share).collect();
         wrapping.count(BLOCK - 1).expect("counted");
-        assert_eq!(wrapping.seal(NodeId::from_bytes([1; 16]), &shares).expect("seals").len(), 100);
+        assert_eq!(wrapping.seal(NodeId::from_bytes([1; 16]), &shares).expect("seals").records.len(), 100);
         let uses = || store.keks().expect("reads").pop().expect("one").uses;
         assert_eq!(uses(), BLOCK);
-        assert_eq!(wrapping.seal(NodeId::from_bytes([1; 16]), &[]).expect("nothing to do").len(), 0);
+        assert_eq!(wrapping.seal(NodeId::from_bytes([1; 16]), &[]).expect("nothing to do").records.len(), 0);
         assert_eq!(uses(), BLOCK);
         wrapping.seal(NodeId::from_bytes([1; 16]), &shares).expect("seals");
         assert_eq!(uses(), 2 * BLOCK);

@@ -47,7 +47,7 @@ impl Bench {
             ToSeal { context, share: Zeroizing::new([number; 64]) }
         };
         let shares: Vec<_> = numbers.clone().map(share).collect();
-        let records = self.wrapping.seal(NODE, &shares).expect("seals");
+        let records = self.wrapping.seal(NODE, &shares).expect("seals").records;
         let registration =
             Registration { registrant: [1; 32], id: [numbers.start; 16], content: [2; 32], counter: None, at: 1 };
         let keys = numbers.zip(records).map(|(number, record)| {

@@ -15,7 +15,7 @@ fn context(number: u8) -> ShareContext {
 fn sealed(hsm: &dyn Hsm, numbers: impl Iterator<Item = u8>) -> Vec<Vec<u8>> {
     let share = |number| ToSeal { context: context(number), share: Zeroizing::new([number; 64]) };
     let shares: Vec<_> = numbers.map(share).collect();
-    seal(NODE, &shares, |secrets| hsm.wrap(secrets)).expect("seals")
+    seal(NODE, &shares, |secrets| hsm.wrap(secrets)).expect("seals").records
 }
 
 fn opened(hsm: &dyn Hsm, records: &[(u8, &[u8])]) -> Vec<Option<u8>> {
@@ -104,7 +104,7 @@ fn records_of_a_registration_begin_alike_and_differ_in_the_rest() {
     for suite in Suite::ALL {
         let hsm = MemoryHsm::with_suite(suite).expect("made");
         let share = || ToSeal { context: context(1), share: Zeroizing::new([1; 64]) };
-        let records = seal(NODE, &[share(), share()], |secrets| hsm.wrap(secrets)).expect("seals");
+        let records = seal(NODE, &[share(), share()], |secrets| hsm.wrap(secrets)).expect("seals").records;
         let wrapped = suite.record_length(KEY);
         assert_eq!(records[0].len(), wrapped + NONCE + SHARE + TAG);
         assert_eq!(records[0][..wrapped], records[1][..wrapped]);
@@ -222,3 +222,58 @@ const ADDITIONAL_DATA: &str = "0d006564732f76312f7265636f72640200010010000101010
      050505";
 const SEALED: &str = "a0a0a0a0a0a0a0a0a0a0a0a065f122a3fe840e9df911cec2ad7fb0ee85f8d9a5f2ad695b494e057222544d2d28e2386b\
      8f7596884d2c17e671ef3af5f617d6ef1b8380d62f15a07a29cdcbc0fad7f9b90b845ac6d741dee38c917300";
+
+#[test]
+fn a_data_key_vouches_for_the_list_of_its_share_and_for_no_other() {
+    for suite in Suite::ALL {
+        let hsm = Counting::new(suite);
+        let share = |number| ToSeal { context: context(number), share: Zeroizing::new([number; 64]) };
+        let made = seal(NODE, &[share(1), share(2)], |secrets| hsm.wrap(secrets)).expect("seals");
+        let another = seal(NODE, &[share(1)], |secrets| hsm.wrap(secrets)).expect("seals");
+        let list = [7; 32];
+        let voucher = made.voucher(&context(1), NODE, &list).expect("vouches");
+        hsm.asked();
+        let records = [&made.records[0], &made.records[1], &another.records[0]].map(Vec::as_slice);
+        let to_open = |context, record| ToOpen { context, record };
+        let [own, other, anew] = records;
+        let asked = [to_open(context(1), own), to_open(context(2), other), to_open(context(1), anew)];
+        let keys = Unwrapped::of(&hsm, NODE, &asked).expect("answers");
+        assert_eq!(hsm.asked(), (0, 2), "one for each registration, shares included");
+        assert!(keys.vouches(0, &list, &voucher) && keys.open(0).is_ok());
+        assert_eq!(keys.voucher(0, &list), Some(voucher));
+        assert!(!keys.vouches(1, &list, &voucher), "of another key");
+        assert!(!keys.vouches(2, &list, &voucher), "of a share that was sealed anew");
+        assert!(!keys.vouches(3, &list, &voucher), "of nothing");
+        for bit in 0..256 {
+            let flipped = |bytes: &[u8; 32]| {
+                let mut bytes = *bytes;
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                bytes
+            };
+            assert!(
+                !keys.vouches(0, &flipped(&list), &voucher) && !keys.vouches(0, &list, &flipped(&voucher)),
+                "{bit}"
+            );
+        }
+        // The same record, said to be of something else.
+        let base = context(1);
+        let elsewhere = [
+            ShareContext { key: KeyId::from_bytes([9; 16]), ..base },
+            ShareContext { epoch: Epoch::new(1), ..base },
+            ShareContext { index: ShareIndex::new(4).expect("not zero"), ..base },
+            ShareContext { manifest: [9; 32], ..base },
+        ];
+        let keys = elsewhere.map(|context| to_open(context, own));
+        let keys = Unwrapped::of(&hsm, NODE, &keys).expect("answers");
+        assert!((0..4).all(|position| !keys.vouches(position, &list, &voucher)));
+        let node = NodeId::from_bytes([9; 16]);
+        assert!(!Unwrapped::of(&hsm, node, &[to_open(base, own)]).expect("answers").vouches(0, &list, &voucher));
+        // A rotation wraps the data key anew: what it said stays true.
+        let record = [to_open(base, own)];
+        hsm.adopt(hsm.token.make_kek().expect("made")).expect("there");
+        let anew = Rewrap::default().step(&hsm, NODE, &record, |secrets| hsm.wrap(secrets)).expect("wraps");
+        let record = anew[0].as_ref().expect("opens");
+        let keys = Unwrapped::of(&hsm, NODE, &[to_open(base, record)]).expect("answers");
+        assert!(record.as_slice() != own && keys.vouches(0, &list, &voucher));
+    }
+}

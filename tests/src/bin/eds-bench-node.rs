@@ -33,10 +33,11 @@ use eds_keystore::{
     node::{Node, startup},
     policy::stored::decode,
     shares::{ShareContext, ToSeal},
-    store::{NewKey, Registered, Registration},
+    store::{NewKey, Registered, Registration, StoredAccess},
 };
 use eds_tests::{Outcome, Trouble, give_up};
 use rand_core::UnwrapErr;
+use sha2::{Digest, Sha256};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -83,11 +84,11 @@ fn fill(config: &Path, count: usize, ids: &Path) -> Outcome {
     for chunk in keys.chunks(CHUNK) {
         let chunk = &scattered(chunk);
         let made = chunk.iter().map(|key| model.of(*key)).collect::<Outcome<Vec<_>>>()?;
-        let records = made.chunks(TOGETHER).map(|together| seal(&node, together)).collect::<Outcome<Vec<_>>>()?;
-        let records = records.into_iter().flatten();
         let lists: Vec<_> = chunk.iter().map(|key| (*key, list.clone())).collect();
         let access = node.access.seal(&lists)?;
-        let new = made.into_iter().zip(records).zip(access).map(|(((manifest, _), record), access)| {
+        let together = made.chunks(TOGETHER).zip(access.chunks(TOGETHER));
+        let sealed = together.map(|(keys, lists)| seal(&node, keys, lists)).collect::<Outcome<Vec<_>>>()?;
+        let new = made.into_iter().zip(sealed.into_iter().flatten()).map(|((manifest, _), (record, access))| {
             let mut buffer = [0; MAX_BYTES];
             let encoded = manifest.encode(&mut buffer).map_err(|error| Trouble::new(error.to_string()))?.to_vec();
             let (key, epoch, manifest_digest) = (manifest.key, manifest.epoch, manifest.digest());
@@ -114,8 +115,12 @@ fn scattered(chunk: &[KeyId]) -> Vec<KeyId> {
     (0..groups).flat_map(|group| chunk.iter().skip(group).step_by(groups)).copied().collect()
 }
 
-/// Seals the shares of keys that are registered together.
-fn seal(node: &Node, keys: &[(Manifest, ShareRecord)]) -> Outcome<Vec<Vec<u8>>> {
+/// Seals the shares of keys that are registered together, and vouches for their lists.
+fn seal(
+    node: &Node,
+    keys: &[(Manifest, ShareRecord)],
+    lists: &[StoredAccess],
+) -> Outcome<Vec<(Vec<u8>, StoredAccess)>> {
     let share = |(manifest, record): &(Manifest, ShareRecord)| {
         let (key, epoch, index) = (manifest.key, manifest.epoch, record.index());
         ToSeal {
@@ -124,7 +129,13 @@ fn seal(node: &Node, keys: &[(Manifest, ShareRecord)]) -> Outcome<Vec<Vec<u8>>> 
         }
     };
     let shares: Vec<_> = keys.iter().map(share).collect();
-    Ok(node.wrapping.seal(node.id, &shares)?)
+    let mut sealed = node.wrapping.seal(node.id, &shares)?;
+    let records = std::mem::take(&mut sealed.records).into_iter().zip(&shares).zip(lists);
+    let vouched = records.map(|((record, share), access)| {
+        let voucher = sealed.voucher(&share.context, node.id, &Sha256::digest(&access.list).into());
+        (record, access.clone().vouched(voucher))
+    });
+    Ok(vouched.collect())
 }
 
 /// One secret, split among all nodes, from which the manifest and the share of any key are made.

@@ -46,7 +46,7 @@ fn damage(config: &Path) -> Outcome<usize> {
         let Some(Ok(mut share)) = opened else { give_up!("the share of {} does not open", stored.key) };
         // The lowest bit of the value: what comes out is a share still, and not this one.
         share[31] ^= 1;
-        let altered = node.wrapping.seal(node.id, &[ToSeal { context: record.context, share }])?.pop();
+        let altered = node.wrapping.seal(node.id, &[ToSeal { context: record.context, share }])?.records.pop();
         let new = Replacement {
             key: stored.key,
             seen: body.record.clone(),

@@ -31,6 +31,7 @@ use http_body_util::BodyExt;
 use hyper::{Method, Request, StatusCode};
 use rand_core::UnwrapErr;
 use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
 use crate::{
@@ -199,8 +200,10 @@ impl TestNode {
         let key = KeyId::random(&mut UnwrapErr(SysRng));
         let context = ShareContext { key, epoch: Epoch::new(0), index: index(NUMBER), manifest: [1; 32] };
         let share = ToSeal { context, share: [7; 64].into() };
-        let record = self.node.wrapping.seal(self.node.id, &[share]).expect("seals").remove(0);
+        let mut sealed = self.node.wrapping.seal(self.node.id, &[share]).expect("seals");
         let access = self.node.access.seal(&[(key, list.clone())]).expect("seals").remove(0);
+        let voucher = sealed.voucher(&context, self.node.id, &Sha256::digest(&access.list).into());
+        let (record, access) = (sealed.records.remove(0), access.vouched(voucher));
         let new = NewKey { key, epoch: Epoch::new(0), manifest: vec![1], manifest_digest: [1; 32], record, access };
         let registrant = person("owner").registrant().digest();
         let registration = Registration { registrant, id: *key.as_bytes(), content: [1; 32], counter: None, at: NOW };

@@ -48,8 +48,8 @@ fn call(caller: &str, keys: &[KeyId], request: u8) -> (Asked, Call) {
 
 impl Call {
     /// The words of the results and the keys of the shares, which open for this call; and that no other's do.
-    fn ended(&mut self, node: &TestNode, others: &[FetchAnswer]) -> (Vec<String>, Vec<KeyId>, FetchAnswer) {
-        let answer = self.answer.try_recv().expect("answered").expect("not refused as a whole");
+    async fn ended(&mut self, node: &TestNode, others: &[FetchAnswer]) -> (Vec<String>, Vec<KeyId>, FetchAnswer) {
+        let answer = (&mut self.answer).await.expect("answered").expect("not refused as a whole");
         let word = |problem: &Option<eds_core::api::Problem>| {
             problem.as_ref().map_or("released", |problem| problem.word()).to_owned()
         };
@@ -83,37 +83,38 @@ async fn each_of_the_fetches_that_are_done_together_is_its_own() {
     drop(gone.answer);
     fetch_all(&node.node, vec![owner_asks, stranger_asks, gone_asks, friend_asks, wrong_asks, again_asks]);
 
-    let (words, shares, owners_answer) = owner.ended(&node, &[]);
+    let (words, shares, owners_answer) = owner.ended(&node, &[]).await;
     assert_eq!((words, shares), (vec!["released".into(), "not-permitted".into()], vec![owners]));
-    let (words, shares, _) = stranger.ended(&node, std::slice::from_ref(&owners_answer));
+    let (words, shares, _) = stranger.ended(&node, std::slice::from_ref(&owners_answer)).await;
     assert_eq!((words, shares), (vec!["not-permitted".to_owned(); 2], vec![]));
-    let (words, shares, _) = friend.ended(&node, std::slice::from_ref(&owners_answer));
+    let (words, shares, _) = friend.ended(&node, std::slice::from_ref(&owners_answer)).await;
     assert_eq!(words, ["key-not-found", "released", "not-permitted"]);
     assert_eq!(shares, [friends]);
-    let (words, shares, _) = again.ended(&node, &[owners_answer]);
+    let (words, shares, _) = again.ended(&node, &[owners_answer]).await;
     assert_eq!((words, shares), (vec!["released".to_owned()], vec![owners]));
     let refused = wrong.answer.try_recv().expect("answered").expect_err("not understood");
     assert_eq!(refused.word(), Word::BadRequest);
 
-    // Each trail holds its own keys and decisions.
-    let noted = |trail: &Trail| {
-        let mut all: Vec<_> = trail
-            .finish(None)
-            .into_iter()
+    // What was decided for each call is in the log before its answer is, and its trail has nothing more to write.
+    let written = node.decisions();
+    let noted = |call: &Call, request: u8| {
+        let mine = written.iter().filter(|decision| decision.request.0 == [request; 16]);
+        let mut all: Vec<_> = mine
             .flat_map(|decision| {
                 let allowed = decision.outcome == Outcome::Allowed;
-                decision.keys.into_iter().map(move |key| (key, allowed))
+                decision.keys.iter().map(move |key| (*key, allowed))
             })
             .collect();
         all.sort_unstable();
+        assert!(call.trail.finish(None).is_empty());
         all
     };
     let sorted = |mut all: Vec<(KeyId, bool)>| {
         all.sort_unstable();
         all
     };
-    assert_eq!(noted(&owner.trail), sorted(vec![(owners, true), (friends, false)]));
-    assert_eq!(noted(&stranger.trail), sorted(vec![(owners, false), (friends, false)]));
-    assert_eq!(noted(&friend.trail), sorted(vec![(nowhere, false), (friends, true), (owners, false)]));
-    assert_eq!(noted(&again.trail), [(owners, true)]);
+    assert_eq!(noted(&owner, 1), sorted(vec![(owners, true), (friends, false)]));
+    assert_eq!(noted(&stranger, 2), sorted(vec![(owners, false), (friends, false)]));
+    assert_eq!(noted(&friend, 3), sorted(vec![(nowhere, false), (friends, true), (owners, false)]));
+    assert_eq!(noted(&again, 6), [(owners, true)]);
 }

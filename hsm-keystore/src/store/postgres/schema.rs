@@ -7,7 +7,7 @@ use postgres::{Client, GenericClient, Transaction};
 use crate::store::sqlite::schema::{VERSION, known_version};
 
 /// What leads to each version from the one before.
-pub(super) const STEPS: [&str; 6] = [
+pub(super) const STEPS: [&str; 7] = [
     "
 CREATE TABLE schema_version (only_one BIGINT PRIMARY KEY CHECK (only_one = 1), version BIGINT NOT NULL);
 INSERT INTO schema_version VALUES (1, 1);
@@ -101,6 +101,8 @@ CREATE TRIGGER count_new AFTER INSERT ON keys REFERENCING NEW TABLE AS new_rows
 CREATE TRIGGER count_moved AFTER UPDATE ON keys REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION count_keys();
 ",
+    // The tables are as before: see the SQLite schema.
+    "",
 ];
 
 /// Only one process at a time makes or migrates the tables of a database.

@@ -84,6 +84,20 @@ async fn an_altered_or_moved_share_does_not_open_and_spoils_no_other() {
 }
 
 #[tokio::test]
+async fn a_row_that_cannot_be_read_fails_its_own_key_and_no_other() {
+    let node = TestNode::start().await;
+    let alice = node.users.user("alice");
+    let (key, damaged) = (pending(&node, &alice, 1).await, pending(&node, &alice, 2).await);
+    node.tamper("UPDATE keys SET registrant = X'00' WHERE id = ?1", [damaged.id().as_bytes()]);
+    let internal = Some("internal".to_owned());
+    assert_eq!(words(&node, &alice, &[&damaged, &key]).await, [internal, None]);
+    assert_eq!(words(&node, &alice, &[&key]).await, [None]);
+    // Alone it is told of the whole call, as when the database fails.
+    let answer = Fetch::of(&[damaged.id()]).send(&node, &alice).await;
+    assert_eq!((answer.status, answer.word()), (StatusCode::INTERNAL_SERVER_ERROR, "internal".to_owned()));
+}
+
+#[tokio::test]
 async fn a_pending_key_is_for_its_registrant_alone() {
     let node = TestNode::start().await;
     let (alice, bob) = (node.users.user("alice"), node.users.user("bob"));

@@ -2,8 +2,8 @@
 //!
 //! Two nodes of one cluster, in alternating rounds. Keys are chosen at random from all that are stored, so that nearly
 //! every fetch of the large node is the first one of its key since the start, while the small node has seen each of its
-//! keys before and remembers that the access list is genuine. What that is worth is told by a row of its own: the first
-//! fetches of both nodes, which differ in the number of stored keys and in nothing else.
+//! keys before. A row of its own compares the first fetches of both nodes, which differ in the number of stored keys and
+//! in nothing else.
 
 use eds_tests::{Outcome, cluster::Cluster, give_up};
 
