@@ -68,26 +68,45 @@ struct Parts {
     strangers: Arc<strangers::Strangers>,
 }
 
-/// The routes of a node.
-pub fn router(node: Arc<Node>, authenticator: Arc<Authenticator>, limits: &Limits) -> Router {
+/// The requests that are under way, those too whose clients went away.
+#[derive(Debug)]
+pub struct Unfinished {
+    places: Arc<Semaphore>,
+    most: usize,
+}
+
+impl Unfinished {
+    /// Done when there is none. No further one should come: it would be turned away from then on.
+    pub async fn over(self) {
+        let most = u32::try_from(self.most).unwrap_or(u32::MAX);
+        // It is never closed.
+        let _ = self.places.acquire_many(most).await;
+    }
+}
+
+/// The routes of a node, and what is under way behind them.
+pub fn router(node: Arc<Node>, authenticator: Arc<Authenticator>, limits: &Limits) -> (Router, Unfinished) {
+    let most = limits.connections.min(Semaphore::MAX_PERMITS);
     let shared = Parts {
         node,
         authenticator,
         limits: limits.clone(),
         bodies: Arc::new(Semaphore::new(limits.bodies_bytes.min(Semaphore::MAX_PERMITS))),
         workers: Arc::new(Semaphore::new(WORKERS)),
-        requests: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
+        requests: Arc::new(Semaphore::new(most)),
         callers: Addresses::new(limits.connections_per_address),
         fetches: fetch::fetches(),
         readiness: status::Readiness::default(),
         strangers: Arc::default(),
     };
+    let unfinished = Unfinished { places: Arc::clone(&shared.requests), most };
     let shared = Shared(Arc::new(shared));
-    routes::served()
+    let router = routes::served()
         .fallback(|| async { ApiError::new(Word::NotFound, "the paths of this API are listed in docs/keystore.md") })
         .method_not_allowed_fallback(|| async { ApiError::new(Word::MethodNotAllowed, "") })
         .layer(middleware::from_fn_with_state(shared.clone(), layers::around))
-        .with_state(shared)
+        .with_state(shared);
+    (router, unfinished)
 }
 
 impl Deref for Shared {

@@ -42,7 +42,7 @@ use self::{
     watched::{Answer, Watched},
 };
 use crate::{
-    api::{Peer, PeerAddress},
+    api::{Peer, PeerAddress, Unfinished},
     metrics::{End, Metrics},
 };
 
@@ -98,8 +98,9 @@ impl Server {
         self.address
     }
 
-    /// Serves until `stop` is done, then lets requests under way finish. Gives the supervisor its signs of life.
-    pub async fn run(self, stop: impl Future<Output = ()>, supervisor: &Supervisor) {
+    /// Serves until `stop` is done, then lets requests under way finish, `left` by their clients too. Gives the supervisor
+    /// its signs of life.
+    pub async fn run(self, stop: impl Future<Output = ()>, left: Unfinished, supervisor: &Supervisor) {
         let Self { listener, shared, .. } = self;
         let mut pulse = supervisor.pulse();
         let room = Arc::new(Semaphore::new(shared.limits.connections));
@@ -140,7 +141,10 @@ impl Server {
         }
         drop((listener, running));
         let _ = stopping.send(());
-        let finished = timeout(GRACE, stopping.closed());
+        let finished = timeout(GRACE, async {
+            stopping.closed().await;
+            left.over().await;
+        });
         tokio::pin!(finished);
         let finished = loop {
             tokio::select! {

@@ -20,7 +20,7 @@ use crate::{
         keys::{self, keys},
         parse,
         register::{Batch, answer, check_manifest, content, open},
-        trail::Trail,
+        trail::{Note, Trail},
     },
     authn::Principal,
     node::Node,
@@ -114,23 +114,47 @@ fn rule(device: DeviceId) -> String {
     format!("courier of device {device}")
 }
 
-/// Keys of one device are confirmed together, as their registrant would.
+/// Keys of one device are confirmed together, as their registrant would; of a device that is revoked or whose enrolment
+/// counts for nothing, none that is pending.
 fn confirm_all(node: &Node, caller: &Principal, trail: &Trail, keys: &[KeyId]) -> Result<KeysAnswer, ApiError> {
     check_courier(node, caller)?;
     let stored = node.store.read(keys)?;
     let mut changed: Vec<Changed> = stored.iter().map(|found| without_device(found.as_ref())).collect();
-    let mut of_devices: BTreeMap<RegistrantDigest, Vec<usize>> = BTreeMap::new();
+    let mut of_devices: BTreeMap<DeviceId, Vec<usize>> = BTreeMap::new();
     for (position, found) in stored.iter().enumerate() {
-        if let Some(registrant) = found.as_ref().and_then(|found| device_of(node, found)) {
+        if let Some((device, registrant)) = found.as_ref().and_then(|found| device_of(node, found)) {
             if let Some(changed) = changed.get_mut(position) {
                 *changed = keys::foreseen(found.as_ref(), &registrant, KeyState::Active);
             }
-            of_devices.entry(registrant).or_default().push(position);
+            of_devices.entry(device).or_default().push(position);
+        }
+    }
+    let mut refused: BTreeMap<usize, ApiError> = BTreeMap::new();
+    for (device, positions) in &mut of_devices {
+        let pending = |position: &usize| is_pending(stored.get(*position).and_then(Option::as_ref));
+        if !positions.iter().any(pending) {
+            continue;
+        }
+        match enrolled(node, *device) {
+            Ok(_) => {}
+            Err(error)
+                if matches!(error.word(), Word::DeviceRevoked | Word::DeviceUnknown | Word::EnrolmentAltered) =>
+            {
+                refused.extend(
+                    positions.extract_if(.., |position| pending(position)).map(|position| (position, error.clone())),
+                );
+            }
+            Err(error) => return Err(error),
         }
     }
     let foreseen = changed.clone();
-    keys::write_foreseen(node, trail, &foreseen, COURIER)?;
-    for (registrant, positions) in of_devices {
+    keys::note_foreseen(trail, &foreseen, COURIER);
+    for (position, error) in &refused {
+        trail.note(*position, Note::refused(error.word()));
+    }
+    trail.write_ahead(node)?;
+    for (device, positions) in of_devices {
+        let registrant = registrant(node, &device);
         let of_device: Vec<KeyId> = positions.iter().filter_map(|position| keys.get(*position).copied()).collect();
         let confirmed = node.store.confirm(&of_device, &registrant, node.clock.now())?;
         for (position, confirmed) in positions.into_iter().zip(confirmed) {
@@ -139,17 +163,27 @@ fn confirm_all(node: &Node, caller: &Principal, trail: &Trail, keys: &[KeyId]) -
             }
         }
     }
-    Ok(keys::answer(keys, changed, &foreseen, trail, COURIER))
+    let mut answer = keys::answer(keys, changed, &foreseen, trail, COURIER);
+    for (position, error) in refused {
+        if let Some(result) = answer.results.get_mut(position) {
+            (result.state, result.problem) = (Some(KeyState::Pending), Some(error.problem(None)));
+        }
+    }
+    Ok(answer)
 }
 
 /// The rule by which a courier acts.
 const COURIER: &str = "courier";
 
-/// The registrant of a key, if that is a device.
-fn device_of(node: &Node, stored: &StoredKey) -> Option<RegistrantDigest> {
-    let manifest = Manifest::decode(&stored.body.as_ref()?.manifest).ok()?;
-    let registrant = registrant(node, &manifest.origin?.device);
-    (registrant == stored.registrant).then_some(registrant)
+/// The device that made a key, and the registrant that it is.
+fn device_of(node: &Node, stored: &StoredKey) -> Option<(DeviceId, RegistrantDigest)> {
+    let device = Manifest::decode(&stored.body.as_ref()?.manifest).ok()?.origin?.device;
+    let registrant = registrant(node, &device);
+    (registrant == stored.registrant).then_some((device, registrant))
+}
+
+fn is_pending(stored: Option<&StoredKey>) -> bool {
+    stored.is_some_and(|stored| stored.state == KeyState::Pending)
 }
 
 /// What is said of a key that no device made.

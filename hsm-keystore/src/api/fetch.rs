@@ -15,12 +15,14 @@ use eds_core::{
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
+use tracing::Span;
 use zeroize::Zeroizing;
 
 use crate::{
     api::{
-        ApiError, Call, Raw, Word, check_batch, check_distinct,
+        ApiError, Call, Raw, Word,
         gathering::Gathering,
+        keys::named,
         parse,
         release::{Outcome, Released, release},
         trail::{Note, Trail, unwritable},
@@ -33,7 +35,9 @@ pub(super) async fn handler(call: Call, Raw(body): Raw) -> Result<Json<FetchAnsw
     let Call { shared, caller, trail } = call;
     let (answer, answered) = oneshot::channel();
     let weight = body.len();
-    shared.fetches.ask(&shared.node, Asked { caller, trail, body, answer }, weight);
+    // What is logged on the thread is of this request.
+    let asked = Asked { caller, trail, body, answer, request: Span::current() };
+    shared.fetches.ask(&shared.node, asked, weight);
     // A thread that panicked dropped the other end.
     answered.await.unwrap_or_else(|_| Err(ApiError::internal())).map(Json)
 }
@@ -52,6 +56,7 @@ pub(super) struct Asked {
     pub(super) trail: Arc<Trail>,
     pub(super) body: Bytes,
     pub(super) answer: oneshot::Sender<Result<FetchAnswer, ApiError>>,
+    pub(super) request: Span,
 }
 
 impl Asked {
@@ -72,11 +77,8 @@ struct Request {
 pub(super) fn fetch_all(node: &Node, asked: Vec<Asked>) {
     let mut calls = Vec::with_capacity(asked.len());
     for asked in asked.into_iter().filter(|asked| !asked.answer.is_closed()) {
-        match understood(&asked.body) {
-            Ok(request) => {
-                asked.trail.asks_for(request.keys.iter().copied());
-                calls.push((asked, request));
-            }
+        match understood(&asked) {
+            Ok(request) => calls.push((asked, request)),
             Err(error) => asked.answer(Err(error)),
         }
     }
@@ -87,7 +89,8 @@ pub(super) fn fetch_all(node: &Node, asked: Vec<Asked>) {
     };
     let (mut decisions, mut answers) = (Vec::new(), Vec::with_capacity(calls.len()));
     for (asked, request) in calls {
-        let answer = fetch(node, &asked, &request, released.by_ref().take(request.keys.len()));
+        let released = released.by_ref().take(request.keys.len());
+        let answer = asked.request.in_scope(|| fetch(node, &asked, &request, released));
         match answer.and_then(|answer| Ok((asked.trail.ahead()?, answer))) {
             Ok((noted, answer)) => {
                 decisions.extend(noted);
@@ -106,15 +109,13 @@ pub(super) fn fetch_all(node: &Node, asked: Vec<Asked>) {
     });
 }
 
-fn understood(body: &[u8]) -> Result<Request, ApiError> {
+fn understood(Asked { body, trail, .. }: &Asked) -> Result<Request, ApiError> {
     let request: FetchRequest = parse(body)?;
-    check_batch(request.keys.len())?;
+    let keys = named(request.keys, trail)?;
     let reply_key = PublicKey::from_sec1(&request.reply_key.0)
         .ok()
         .filter(|key| key.as_bytes().as_slice() == request.reply_key.0)
         .ok_or_else(|| ApiError::new(Word::InvalidValue, "reply_key: not an uncompressed point of P-256"))?;
-    let keys: Vec<KeyId> = request.keys.into_iter().map(|KeyText(key)| key).collect();
-    check_distinct(&keys)?;
     Ok(Request { keys, reply_key })
 }
 

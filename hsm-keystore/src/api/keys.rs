@@ -42,7 +42,8 @@ async fn by_registrant(
         let by = caller.registrant();
         let stored = node.store.read(&keys)?;
         let foreseen: Vec<Changed> = stored.iter().map(|found| foreseen(found.as_ref(), &by, to)).collect();
-        write_foreseen(node, trail, &foreseen, REGISTRANT)?;
+        note_foreseen(trail, &foreseen, REGISTRANT);
+        trail.write_ahead(node)?;
         let changed = change(node.store.as_ref(), &keys, &by, node.clock.now())?;
         Ok(answer(&keys, changed, &foreseen, trail, REGISTRANT))
     })
@@ -60,12 +61,11 @@ pub(super) fn foreseen(found: Option<&StoredKey>, by: &RegistrantDigest, to: Key
     }
 }
 
-/// Writes into the log what the store will decide: nothing is changed of which the log does not know.
-pub(super) fn write_foreseen(node: &Node, trail: &Trail, foreseen: &[Changed], rule: &str) -> Result<(), ApiError> {
+/// Notes what the store will decide, to be written ahead: nothing is changed of which the log does not know.
+pub(super) fn note_foreseen(trail: &Trail, foreseen: &[Changed], rule: &str) {
     for (position, changed) in foreseen.iter().enumerate() {
         trail.note(position, told(*changed, rule));
     }
-    trail.write_ahead(node)
 }
 
 fn told(changed: Changed, rule: &str) -> Note {
@@ -102,7 +102,8 @@ pub(super) struct Allowed {
     pub(super) rule: Rule,
 }
 
-/// Reads keys and checks their access lists: the same path for every call.
+/// Reads keys and checks their access lists: the same path for every call. What is wrong with a key is logged when it is
+/// taken, so that it is logged for the request that takes it.
 ///
 /// # Errors
 /// For the whole batch when store or token fail; else each key has its own error.
@@ -256,8 +257,13 @@ fn describe(node: &Node, caller: &Principal, trail: &Trail, key: KeyId) -> Resul
 
 pub(super) fn keys(body: &[u8], trail: &Trail) -> Result<Vec<KeyId>, ApiError> {
     let request: KeysRequest = parse(body)?;
-    check_batch(request.keys.len())?;
-    let keys: Vec<KeyId> = request.keys.into_iter().map(|KeyText(key)| key).collect();
+    named(request.keys, trail)
+}
+
+/// The keys that a body names, each once. The log learns of them also when they are refused.
+pub(super) fn named(keys: Vec<KeyText>, trail: &Trail) -> Result<Vec<KeyId>, ApiError> {
+    check_batch(keys.len())?;
+    let keys: Vec<KeyId> = keys.into_iter().map(|KeyText(key)| key).collect();
     trail.asks_for(keys.iter().copied());
     check_distinct(&keys)?;
     Ok(keys)

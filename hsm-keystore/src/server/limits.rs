@@ -42,7 +42,8 @@ impl Default for Limits {
         let seconds = Duration::from_secs;
         Self {
             connections: 16_384,
-            connections_per_address: 4_096,
+            // A sixteenth: one address cannot keep the others out, and a large site behind one address is served.
+            connections_per_address: 1_024,
             handshake: seconds(10),
             head: seconds(10),
             head_bytes: 16 * 1024,

@@ -356,19 +356,40 @@ async fn a_known_guid_a_used_counter_and_a_deleted_key_refuse_other_bundles() {
 }
 
 #[tokio::test]
-async fn of_a_revoked_device_nothing_is_taken_and_what_was_taken_stays() {
-    let (callers, node, device) = (people(), TestNode::new(), Device::new(7));
+async fn of_a_revoked_device_nothing_is_taken_or_confirmed_and_what_was_confirmed_stays() {
+    let (callers, node) = (people(), TestNode::new());
+    let (device, other) = (Device::new(7), Device::new(8));
     let courier = &callers["courier"];
     enrol(&node, &device);
-    let (before, after) = (device.makes(&node, 1), device.makes(&node, 2));
-    assert!(deliver(&node, courier, &before.request()).await.allowed);
+    enrol(&node, &other);
+    let [confirmed, before, after] = [1, 2, 3].map(|counter| device.makes(&node, counter));
+    let others = other.makes(&node, 1);
+    for frame in [&confirmed, &before, &others] {
+        assert!(deliver(&node, courier, &frame.request()).await.allowed);
+    }
+    assert!(confirm(&node, courier, &[confirmed.key()]).await[0].allowed);
     revoke(&node, &device);
-    for frame in [&before, &after] {
+    for frame in [&confirmed, &before, &after] {
         assert_eq!(word(&deliver(&node, courier, &frame.request()).await), "device-revoked");
     }
     assert_eq!((state(&node, before.key()), state(&node, after.key())), (Some(KeyState::Pending), None));
-    assert!(confirm(&node, courier, &[before.key()]).await[0].allowed);
-    assert!(node.fetch(&callers["owner"], &[before.key()]).await[0].allowed);
+
+    let (keys, told) = ([before.key(), others.key(), confirmed.key()], node.decisions().len());
+    let answers = confirm(&node, courier, &keys).await;
+    assert_eq!(answers.iter().map(word).collect::<Vec<_>>(), ["device-revoked", "allowed", "allowed"]);
+    assert_eq!(keys.map(|key| state(&node, key)), [KeyState::Pending, KeyState::Active, KeyState::Active].map(Some));
+    // Each key stands once in the log, with what was decided for it.
+    let entries: Vec<_> = node.decisions().into_iter().skip(told).collect();
+    let outcome = |key: KeyId| {
+        let of_key: Vec<_> = entries.iter().filter(|entry| entry.keys.contains(&key)).collect();
+        assert_eq!(of_key.len(), 1, "{entries:?}");
+        of_key[0].outcome.clone()
+    };
+    assert_eq!(keys.map(outcome), [Outcome::Refused("device-revoked".into()), Outcome::Allowed, Outcome::Allowed]);
+    assert!(node.fetch(&callers["owner"], &[confirmed.key()]).await[0].allowed);
+    assert_eq!(word(&node.fetch(&callers["owner"], &[before.key()]).await[0]), "key-pending");
+    // Administrators clear it away.
+    assert!(node.unregister(&callers["admin"], &[before.key()]).await[0].allowed);
 }
 
 #[tokio::test]
@@ -391,6 +412,8 @@ async fn an_enrolment_that_was_altered_in_the_database_counts_for_nothing() {
         let node = TestNode::new();
         enrol(&node, &device);
         enrol(&node, &other);
+        let earlier = device.makes(&node, 7);
+        assert!(deliver(&node, &callers["courier"], &earlier.request()).await.allowed);
         let read = |id| node.node.store.device(id).expect("reads").expect("enrolled");
         let (seen, others) = (read(device.id), read(other.id));
         let mut new = seen.clone();
@@ -401,6 +424,12 @@ async fn an_enrolment_that_was_altered_in_the_database_counts_for_nothing() {
         assert_eq!((answer.status, word(&answer)), (500, "enrolment-altered"), "{what}");
         assert_eq!(state(&node, frame.key()), None, "{what}");
         assert_eq!(node.decisions().pop().expect("logged").outcome, Outcome::Failed("enrolment-altered".into()));
+        assert_eq!(
+            word(&confirm(&node, &callers["courier"], &[earlier.key()]).await[0]),
+            "enrolment-altered",
+            "{what}"
+        );
+        assert_eq!(state(&node, earlier.key()), Some(KeyState::Pending), "{what}");
     }
 }
 

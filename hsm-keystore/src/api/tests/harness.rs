@@ -187,7 +187,7 @@ impl TestNode {
         let authenticator = Authenticator::new(accepted, Box::new(FetchNothing), Arc::new(StoppedClock));
         let authenticator = Arc::new(authenticator.expect("nothing to load"));
         Self {
-            router: router(Arc::clone(&node), Arc::clone(&authenticator), &Limits::default()),
+            router: router(Arc::clone(&node), Arc::clone(&authenticator), &Limits::default()).0,
             authenticator,
             node,
             pages: AtomicUsize::new(0),

@@ -1,6 +1,9 @@
 //! Fetches that are done together: each is decided, sealed and noted as if it were alone.
 
-use std::sync::Arc;
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex},
+};
 
 use axum::body::Bytes;
 use eds_core::{
@@ -10,6 +13,16 @@ use eds_core::{
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id},
+};
+use tracing_subscriber::{
+    Layer,
+    layer::{Context, SubscriberExt},
+    registry::LookupSpan,
+};
 
 use super::{
     harness::{TestNode, people, person},
@@ -23,6 +36,7 @@ use crate::{
     },
     audit::{Operation, Outcome},
     policy::AccessList,
+    store::AccessChange,
 };
 
 /// A call under way.
@@ -42,7 +56,9 @@ fn call(caller: &str, keys: &[KeyId], request: u8) -> (Asked, Call) {
     let trail = Arc::new(Trail::new([request; 16], 0, Operation::FETCH, None));
     trail.caller(&caller);
     let (sender, answer) = oneshot::channel();
-    let asked = Asked { caller, trail: Arc::clone(&trail), body: Bytes::from(body.clone()), answer: sender };
+    let body_sent = Bytes::from(body.clone());
+    let span = tracing::info_span!("request", id = request);
+    let asked = Asked { caller, trail: Arc::clone(&trail), body: body_sent, answer: sender, request: span };
     (asked, Call { key, body, trail, answer })
 }
 
@@ -117,4 +133,88 @@ async fn each_of_the_fetches_that_are_done_together_is_its_own() {
     assert_eq!(noted(&stranger, 2), sorted(vec![(owners, false), (friends, false)]));
     assert_eq!(noted(&friend, 3), sorted(vec![(nowhere, false), (friends, true), (owners, false)]));
     assert_eq!(noted(&again, 6), [(owners, true)]);
+}
+
+#[tokio::test]
+async fn a_fetch_that_is_refused_before_it_is_decided_names_its_keys_in_the_log() {
+    let node = TestNode::new();
+    let callers = people();
+    let key = node.store(&AccessList::of_new_key(person("owner"), None), false);
+    let keys = vec![KeyText(key), KeyText(key)];
+    let good = AwsLcDhKey::generate().expect("made").public().as_bytes().to_vec();
+    for (what, reply_key) in [("a key twice", good), ("a key twice, and no point", vec![4; 65])] {
+        let request = FetchRequest { keys: keys.clone(), reply_key: Binary(reply_key) };
+        let refused = node.post::<FetchAnswer>(&callers["owner"], "/v1/fetch", &request).await.expect_err(what);
+        assert_eq!(refused.word.as_deref(), Some("invalid-value"), "{what}");
+        let last = node.decisions().pop().expect("logged");
+        assert_eq!((last.operation, last.keys), (Operation::FETCH, vec![key, key]), "{what}");
+        assert_eq!(last.outcome, Outcome::Refused("invalid-value".into()), "{what}");
+    }
+}
+
+/// A line, with the request that it is logged for.
+type Line = (Option<u64>, String);
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<Line>>>);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        context.span(id).expect("there").extensions_mut().insert(fields);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let request = context.event_span(event).and_then(|span| span.extensions().get::<Fields>()?.id);
+        self.0.lock().expect("unpoisoned").push((request, fields.message));
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    id: Option<u64>,
+    message: String,
+}
+
+impl Visit for Fields {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "id" {
+            self.id = Some(value);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_logged_of_fetches_that_are_done_together_names_the_request_of_each() {
+    let node = TestNode::new();
+    let lines = Lines::default();
+    let _logging = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
+    let owners = node.store(&AccessList::of_new_key(person("owner"), None), false);
+    let altered = node.store(&AccessList::of_new_key(person("owner"), None), false);
+    let stored = node.node.store.read(&[altered]).expect("reads").remove(0).expect("there").body.expect("whole");
+    let mut new = stored.access.clone();
+    new.mac[0] ^= 1;
+    let change = AccessChange { key: altered, seen: stored.access, new };
+    node.node.store.change_access(&[change], 1).expect("changes");
+    let (first, _first) = call("stranger", &[owners], 1);
+    let (second, _second) = call("owner", &[owners, altered], 2);
+    let (third, _third) = call("friend", &[owners], 3);
+    lines.0.lock().expect("unpoisoned").clear();
+    fetch_all(&node.node, vec![first, second, third]);
+    let logged = lines.0.lock().expect("unpoisoned").clone();
+    let of =
+        |request: u64, message: &str| logged.iter().any(|(of, line)| *of == Some(request) && line.contains(message));
+    assert!(of(1, "refused") && of(3, "refused"), "{logged:?}");
+    assert!(of(2, "allowed") && of(2, "the access list was altered"), "{logged:?}");
+    assert!(logged.iter().all(|(of, _)| of.is_some()), "a line is of no request: {logged:?}");
 }

@@ -59,7 +59,7 @@ pub(crate) fn serve(config: &Config) -> Result<(), Failure> {
     let served = runtime.block_on(async {
         let stop = stop_signal().map_err(told)?;
         let hangup = signal(SignalKind::hangup()).map_err(told)?;
-        let router = api::router(Arc::clone(&node), Arc::clone(&authenticator), &limits);
+        let (router, under_way) = api::router(Arc::clone(&node), Arc::clone(&authenticator), &limits);
         let metrics = Arc::clone(&node.metrics);
         metrics.set_certificate_end(tls::certificate_end(&config.tls).unwrap_or(0));
         let server = Server::bind(config.listen, tls, router, limits, metrics)
@@ -98,7 +98,8 @@ pub(crate) fn serve(config: &Config) -> Result<(), Failure> {
             }
             supervisor.stopping(why);
         };
-        server.run(over, &supervisor).await;
+        // Before the last entry of the log: what a request does and what the log says of it stay together.
+        server.run(over, under_way, &supervisor).await;
         signing.abort();
         following.abort();
         officers.abort();

@@ -1,17 +1,21 @@
 //! What a slow or greedy client gets, and that others do not notice.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use eds_core::api::Problem;
 use eds_keystore::server::Limits;
 use hyper::{Method, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
 
-use crate::common::node::TestNode;
+use crate::common::node::{TestNode, read, request};
 
 /// Short enough to wait for, and different, so that each is told from the others.
 fn short() -> Limits {
@@ -165,6 +169,48 @@ async fn an_address_has_no_more_connections_than_it_may() {
         }
     };
     timeout(PATIENCE, again).await.expect("a place that was given back can be taken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_has_no_more_requests_under_way_than_it_may_those_too_that_were_left() {
+    let node = TestNode::start_limited(Limits { connections_per_address: 1, ..Limits::default() }).await;
+    let alice = node.users.user("alice");
+    let io = TokioIo::new(node.connect(Some(&alice), b"h2").await);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.expect("speaks HTTP/2");
+    tokio::spawn(connection);
+    let held = node.disk.hold();
+    let left = tokio::spawn(sender.send_request(request(Method::POST, "/v1/list", "{}")));
+    timeout(PATIENCE, node.disk.holds_a_write()).await.expect("the call comes to its entry in the log");
+    left.abort();
+    let mut ask = async || {
+        let answer = sender.send_request(request(Method::POST, "/v1/list", "{}"));
+        read(timeout(PATIENCE, answer).await.expect("answered at once").expect("answered")).await
+    };
+    let refused = ask().await;
+    assert_eq!((refused.status, refused.word().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "busy"));
+    drop(held);
+    let served = async { while ask().await.status != StatusCode::OK {} };
+    timeout(PATIENCE, served).await.expect("the place is given back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_waits_for_requests_whose_clients_went_away() {
+    let mut node = TestNode::start().await;
+    let alice = node.users.user("alice");
+    let held = node.disk.hold();
+    let mut stream = node.connect(Some(&alice), b"http/1.1").await;
+    let call = "POST /v1/list HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+    stream.write_all(call.as_bytes()).await.expect("sent");
+    timeout(PATIENCE, node.disk.holds_a_write()).await.expect("the call comes to its entry in the log");
+    drop(stream);
+    let audit = Arc::clone(&node.node.audit);
+    let entries = audit.head().size;
+    let mut stopping = std::pin::pin!(node.stop());
+    assert!(timeout(Duration::from_millis(500), &mut stopping).await.is_err(), "the end did not wait");
+    drop(held);
+    timeout(PATIENCE, stopping).await.expect("ends");
+    assert_eq!(audit.head().size, entries + 1, "the entry of the request is not in the log at the end");
 }
 
 #[tokio::test]

@@ -168,7 +168,7 @@ impl TestNode {
         };
         let tls = tls::server_config(&tls_files, Arc::clone(&authenticator)).expect("good files");
         let listen = "127.0.0.1:0".parse().expect("an address");
-        let router = api::router(node.clone(), Arc::clone(&authenticator), &limits);
+        let (router, under_way) = api::router(node.clone(), Arc::clone(&authenticator), &limits);
         let server = Server::bind(listen, tls, router, limits, Arc::clone(&node.metrics)).await.expect("binds");
         let address = server.address();
         let (stop, stopped) = oneshot::channel();
@@ -176,7 +176,7 @@ impl TestNode {
             let stopped = async {
                 let _ = stopped.await;
             };
-            server.run(stopped, &Supervisor::default()).await;
+            server.run(stopped, under_way, &Supervisor::default()).await;
         });
         Self {
             node,
