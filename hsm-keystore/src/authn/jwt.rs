@@ -10,7 +10,8 @@
 //!
 //! * Algorithms: RS256–512, PS256–512, ES256, ES384, of which the issuer's list must hold the token's; `none` and HMAC
 //!   cannot be expressed. The key must be of the algorithm's kind and, where it names an algorithm or use, of that one.
-//! * A JSON member that stands twice, a `crit` header, a token bound to a key (`cnf`) and one of another type are refused.
+//! * A JSON member that stands twice, a `crit` header, a token bound to a key (`cnf`) and one of another type
+//!   (ID tokens, logout tokens) are refused.
 //! * An issuer speaks for the groups below its own prefix only, so that no two issuers (and no VO) speak for one group.
 
 use serde_json::Value;
@@ -145,6 +146,9 @@ pub enum Refusal {
     /// Not an access token.
     #[error("the token's typ is not that of a JWT")]
     Type,
+    /// An ID token, a logout token, a refresh token.
+    #[error("the token is one of another kind (an ID token, for example) and no access token")]
+    NotAccess,
     /// A header parameter of a wrong type.
     #[error("the token's header parameter {0} is missing or not what it should be")]
     Header(&'static str),

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, OnceLock},
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::{
@@ -18,6 +19,7 @@ use eds_keystore::authn::jwt::{
     Algorithm, GroupRule, Issuer, KeySet, Profile, Proven, Refusal, Token,
     issuers::{
         FAILURE_PAUSE, Fetch, FetchError, Fetching, IssuerError, Issuers, KEEP_FOR, REFRESH_AFTER, UNKNOWN_KEY_PAUSE,
+        WAITING,
     },
     verify,
 };
@@ -239,6 +241,16 @@ fn claims_that_must_be_refused() {
         ("issued in the future", with("iat", json!(NOW + 61)), Refusal::NotYetValid),
         ("iat of a wrong type", with("iat", json!([])), Refusal::Claim("iat")),
         ("bound to a key", with("cnf", json!({"x5t#S256": "abc"})), Refusal::Bound),
+        ("an ID token", with("at_hash", json!("77QmUPtjPfzWtF2AnpK9RQ")), Refusal::NotAccess),
+        ("an ID token of the hybrid flow", with("c_hash", json!("LDktKdoQak3Pk0cnXxCltA")), Refusal::NotAccess),
+        ("an ID token of Keycloak", with("typ", json!("ID")), Refusal::NotAccess),
+        ("a refresh token of Keycloak", with("typ", json!("Refresh")), Refusal::NotAccess),
+        ("a kind that is no text", with("typ", json!(["Bearer"])), Refusal::NotAccess),
+        (
+            "a logout token",
+            with("events", json!({"http://schemas.openid.net/event/backchannel-logout": {}})),
+            Refusal::NotAccess,
+        ),
         ("no WLCG version", with("wlcg.ver", None), Refusal::Claim("wlcg.ver")),
         ("another WLCG version", with("wlcg.ver", json!("2.0")), Refusal::Claim("wlcg.ver")),
         ("a WLCG version that is no text", with("wlcg.ver", json!(1.0)), Refusal::Claim("wlcg.ver")),
@@ -269,6 +281,7 @@ fn claims_that_must_be_accepted() {
         ("not valid yet, within the skew", with("nbf", json!(NOW + 60))),
         ("exp with a fraction", with("exp", json!(NOW as f64 + 600.5))),
         ("no groups", with("wlcg.groups", None)),
+        ("an access token of Keycloak", with("typ", json!("Bearer"))),
         ("version 1.1", with("wlcg.ver", json!("1.1"))),
     ] {
         judge_claims(&claims).expect(what);
@@ -455,6 +468,8 @@ struct Web(Arc<Mutex<Site>>);
 struct Site {
     documents: HashMap<String, String>,
     fetched: Vec<String>,
+    /// The host that takes connections and does not answer.
+    hangs: Option<&'static str>,
 }
 
 impl Web {
@@ -480,6 +495,10 @@ impl Web {
         self.0.lock().expect("unpoisoned").documents.clear();
     }
 
+    fn hang(&self, host: &'static str) {
+        self.0.lock().expect("unpoisoned").hangs = Some(host);
+    }
+
     fn fetches(&self) -> usize {
         self.0.lock().expect("unpoisoned").fetched.iter().filter(|url| url.contains("well-known")).count()
     }
@@ -490,6 +509,9 @@ impl Fetch for Web {
         let mut site = self.0.lock().expect("unpoisoned");
         site.fetched.push(url.into());
         let answer = site.documents.get(url).map(|text| text.clone().into_bytes());
+        if site.hangs.is_some_and(|host| url.contains(host)) {
+            return Box::pin(std::future::pending());
+        }
         Box::pin(async move { answer.ok_or_else(|| FetchError { url: url.into(), reason: "down".into() }) })
     }
 }
@@ -545,6 +567,57 @@ async fn an_issuer_that_is_down_is_not_asked_all_the_time_and_its_keys_count_for
     issuers.authenticate(&text, NOW + KEEP_FOR - 1).await.expect("kept keys");
     assert_eq!(issuers.authenticate(&text, NOW + KEEP_FOR).await, Err(Refusal::Unavailable));
 }
+
+#[tokio::test]
+async fn an_issuer_that_hangs_holds_up_nobody_whose_key_is_known() {
+    let web = Web::new(&[ec_jwk("p256", "P-256", &keys().p256)]);
+    let (issuers, text) = (issuers(&web).with_patience(SHORT), lasting("ES256", "p256"));
+    issuers.authenticate(&text, NOW).await.expect("good");
+    web.hang("login.example.org");
+    let begun = Instant::now();
+    issuers.authenticate(&text, NOW + REFRESH_AFTER).await.expect("kept keys, after a while");
+    assert!(begun.elapsed() >= SHORT);
+    // Longer than the test would wait, were it for each of them.
+    let patient = issuers.with_patience(Duration::from_secs(3_600));
+    for step in 0..100 {
+        let at_once = patient.authenticate(&text, NOW + REFRESH_AFTER + step);
+        tokio::time::timeout(Duration::from_secs(60), at_once).await.expect("at once").expect("kept keys");
+    }
+    assert_eq!(web.fetches(), 2, "a second fetch was begun beside one that hangs");
+}
+
+#[tokio::test]
+async fn callers_who_wait_for_an_issuer_that_hangs_are_few_and_wait_for_a_while_alone() {
+    let web = Web::new(&[ec_jwk("p256", "P-256", &keys().p256)]);
+    web.hang("login.example.org");
+    let other = "https://other.example.org";
+    web.put(
+        &format!("{other}/.well-known/openid-configuration"),
+        json!({"issuer": other, "jwks_uri": "https://keys.example.org/"}),
+    );
+    let both = vec![issuer(), Issuer { url: other.into(), ..issuer() }];
+    let issuers = Arc::new(Issuers::new(both, web.clone()).expect("good").with_patience(SHORT));
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..WAITING + 50 {
+        let issuers = Arc::clone(&issuers);
+        waiting.spawn(async move { issuers.authenticate(&lasting("ES256", "p256"), NOW).await });
+    }
+    let begun = Instant::now();
+    for _ in 0..50 {
+        let refused = waiting.join_next().await.expect("one of them").expect("no panic");
+        assert_eq!(refused, Err(Refusal::Unavailable));
+    }
+    assert!(begun.elapsed() < SHORT, "nobody was turned away at once: {:?}", begun.elapsed());
+    issuers.authenticate(&token("ES256", "p256", &with("iss", json!(other))), NOW).await.expect("the other issuer");
+    while let Some(refused) = waiting.join_next().await {
+        assert_eq!(refused.expect("no panic"), Err(Refusal::Unavailable));
+    }
+    assert!(begun.elapsed() >= SHORT, "nobody waited");
+    assert_eq!(web.fetches(), 2, "one for each issuer");
+}
+
+/// Long enough to do something in the meantime.
+const SHORT: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn discovery_must_be_that_of_the_issuer() {

@@ -14,6 +14,7 @@ pub(super) fn check(claims: &Map<String, Value>, issuer: &Issuer, now: i64) -> R
     if claims.contains_key("cnf") {
         return Err(Refusal::Bound);
     }
+    check_kind(claims)?;
     check_audience(claims.get("aud"), &issuer.audiences)?;
     let expires = seconds(claims, "exp")?.ok_or(Refusal::Claim("exp"))?;
     let not_before = seconds(claims, "nbf")?;
@@ -56,6 +57,16 @@ pub(super) fn check(claims: &Map<String, Value>, issuer: &Issuer, now: i64) -> R
         id,
         key: String::new(),
     })
+}
+
+/// One key signs tokens of several kinds, and one audience may stand in all of them (RFC 8725 section 3.12). Refused are what
+/// is no access token by claims that only others have: the hash of another token (OpenID Connect Core section 3.1.3.6), an
+/// event (RFC 8417, logout tokens); and by Keycloak's claim `typ`.
+fn check_kind(claims: &Map<String, Value>) -> Result<(), Refusal> {
+    let of_others = ["at_hash", "c_hash", "s_hash", "events"].iter().any(|claim| claims.contains_key(*claim));
+    let of_access = |kind: &str| ["Bearer", "JWT", "at+jwt"].iter().any(|known| kind.eq_ignore_ascii_case(known));
+    let typed_otherwise = claims.get("typ").is_some_and(|kind| !kind.as_str().is_some_and(of_access));
+    if of_others || typed_otherwise { Err(Refusal::NotAccess) } else { Ok(()) }
 }
 
 fn check_audience(claim: Option<&Value>, accepted: &[String]) -> Result<(), Refusal> {
