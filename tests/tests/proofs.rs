@@ -58,10 +58,12 @@ fn a_proxy_registers_and_its_voms_groups_open_what_is_shared_with_them() -> Outc
     let physician = proxy("alice", &["/myvo/radiology/Role=physician", "/myvo"], &[])?;
     let key = encrypt(&alice, (VARIABLE, &physician))?;
     assert_reads(&alice, (VARIABLE, &physician), &alice)?;
-    // With her own certificate she is the same person; it is sent unless the proxy is asked for.
+    // With her own certificate she is the same person; what a variable names is sent before what her configuration names.
     let person = Credentials::read(&grid.person("alice"))?;
     let herself = cluster.user_with("alice herself", &person)?;
-    assert_reads(&herself, (VARIABLE, "/nowhere"), &alice)?;
+    assert_reads(&herself, ("EDS_PROOF", "certificate"), &alice)?;
+    decrypt(&herself, (VARIABLE, "/nowhere"), &alice)?.refused(exit::NOT_FOUND, &["/nowhere"])?;
+    herself.eds_with((VARIABLE, "/nowhere"), ["--proof", "certificate", "key", "acl", &key])?.success()?;
     herself.eds_with((VARIABLE, &physician), ["--proof", "proxy", "key", "acl", &key])?.success()?;
     herself
         .eds_with(("EDS_PROOF", "token"), ["key", "acl", &key])?
@@ -81,8 +83,11 @@ fn a_proxy_registers_and_its_voms_groups_open_what_is_shared_with_them() -> Outc
     assert_eq!(said.matches("groups /myvo/radiology/Role=physician /myvo; may register keys").count(), 3, "{said}");
     let said = herself.eds_with((VARIABLE, &physician), ["whoami"])?.success()?.text();
     let certificate = herself.home().join("me.crt").display().to_string();
+    assert!(said.contains(&format!("proof      proxy {physician} (X509_USER_PROXY)")), "{said}");
+    assert!(said.contains(&format!("not sent   certificate {certificate}")), "{said}");
+    assert_eq!(said.matches("groups /myvo/radiology/Role=physician /myvo; may register keys").count(), 3, "{said}");
+    let said = herself.eds_with((VARIABLE, &physician), ["--proof", "certificate", "whoami"])?.success()?.text();
     assert!(said.contains(&format!("proof      certificate {certificate}")), "{said}");
-    assert!(said.contains(&format!("not sent   proxy {physician} (X509_USER_PROXY)")), "{said}");
     assert_eq!(said.matches("groups none; may register keys").count(), 3, "{said}");
 
     let member = proxy("bob", &["/myvo/radiology/Role=NULL/Capability=NULL"], &[])?;

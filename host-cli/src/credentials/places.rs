@@ -1,4 +1,5 @@
-//! Where proofs are looked for, in the order in which they are taken.
+//! Where proofs are looked for, in the order in which they are taken: what a variable of the environment names, what the
+//! configuration names, what lies at a usual place; of each, a certificate before a proxy before a token.
 //!
 //! | kind | places |
 //! |---|---|
@@ -62,6 +63,19 @@ impl Place {
             Self::TokenVariable | Self::TokenFile { .. } | Self::Login { .. } => ProofKind::Token,
         }
     }
+
+    fn source(&self) -> Source {
+        match self {
+            Self::TokenVariable => Source::Variable,
+            Self::Proxy { named_by, .. } | Self::TokenFile { named_by, .. } => match *named_by {
+                X509_USER_PROXY | BEARER_TOKEN_FILE => Source::Variable,
+                IDENTITY_PROXY | IDENTITY_TOKEN => Source::Configuration,
+                _ => Source::Usual,
+            },
+            Self::Certificate(_) => Source::Configuration,
+            Self::Login { .. } => Source::Usual,
+        }
+    }
 }
 
 impl fmt::Display for Place {
@@ -101,6 +115,7 @@ impl<'a> Places<'a> {
         let mut places: Vec<Place> = self.config.identity.pair.clone().map(Place::Certificate).into_iter().collect();
         places.extend(self.proxies());
         places.extend(self.tokens());
+        places.sort_by_key(Place::source);
         places.retain(|place| wanted.is_none_or(|kind| place.kind() == kind));
         places
     }
@@ -109,7 +124,7 @@ impl<'a> Places<'a> {
         let place = |file, named_by| Place::Proxy { file, named_by };
         let named = [
             self.variable(X509_USER_PROXY).map(|file| place(file.into(), X509_USER_PROXY)),
-            self.config.identity.proxy.clone().map(|file| place(file, "identity.proxy")),
+            self.config.identity.proxy.clone().map(|file| place(file, IDENTITY_PROXY)),
         ];
         let usual = self.usual(self.temporary, "x509up_u").map(|file| place(file, "the usual place"));
         named.into_iter().flatten().chain(usual)
@@ -120,7 +135,7 @@ impl<'a> Places<'a> {
         let named = [
             self.variable(BEARER_TOKEN).map(|_| Place::TokenVariable),
             self.variable(BEARER_TOKEN_FILE).map(|file| place(file.into(), BEARER_TOKEN_FILE)),
-            self.config.identity.token_file.clone().map(|file| place(file, "identity.token_file")),
+            self.config.identity.token_file.clone().map(|file| place(file, IDENTITY_TOKEN)),
         ];
         let runtime = self.variable("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
         let usual = [runtime.as_deref(), Some(self.temporary)];
@@ -149,3 +164,13 @@ impl<'a> Places<'a> {
 const X509_USER_PROXY: &str = "X509_USER_PROXY";
 pub(super) const BEARER_TOKEN: &str = "BEARER_TOKEN";
 const BEARER_TOKEN_FILE: &str = "BEARER_TOKEN_FILE";
+const IDENTITY_PROXY: &str = "identity.proxy";
+const IDENTITY_TOKEN: &str = "identity.token_file";
+
+/// What names a place, the nearest to the command first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Variable,
+    Configuration,
+    Usual,
+}

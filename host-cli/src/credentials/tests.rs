@@ -87,7 +87,7 @@ fn tokens_are_looked_for_in_the_order_of_the_discovery_specification() {
 }
 
 #[test]
-fn a_certificate_comes_before_a_proxy_and_a_proxy_before_a_token_unless_one_is_asked_for() {
+fn variables_come_before_the_configuration_and_that_before_usual_places_unless_one_kind_is_asked_for() {
     let mut desk = Desk::new();
     desk.write("tmp/bt_u4711", "x");
     desk.write("tmp/x509up_u4711", "x");
@@ -102,6 +102,18 @@ fn a_certificate_comes_before_a_proxy_and_a_proxy_before_a_token_unless_one_is_a
     assert_eq!(desk.find(Some(ProofKind::Proxy)), proxies);
     assert_eq!(desk.find(Some(ProofKind::Token)), [token]);
     assert_eq!(desk.find(Some(ProofKind::Certificate)), ["/me.crt"]);
+    desk.config.identity.token_file = Some("/token".into());
+    desk.set("BEARER_TOKEN", "x");
+    let all = [
+        "/theirs (X509_USER_PROXY)",
+        "the variable BEARER_TOKEN",
+        "/me.crt",
+        "/mine (identity.proxy)",
+        "/token (identity.token_file)",
+        proxy,
+        token,
+    ];
+    assert_eq!(desk.find(None), all);
 }
 
 #[test]
