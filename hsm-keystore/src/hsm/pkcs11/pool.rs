@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -28,11 +28,13 @@ pub(super) struct Pool<S> {
     _end: End,
 }
 
-/// Waits, when it is dropped, until every thread has closed its session: a module must not be in a call while the process
-/// ends and tears the module down (SoftHSM crashes then). A hanging module is waited for until the deadline only.
+/// Waits, when it is dropped, until every thread has closed its session and is gone: a module must not be in a call, nor
+/// clean up after a thread, while it is unloaded or the process ends and tears it down (SoftHSM crashes then). A hanging
+/// module is waited for until the deadline only.
 struct End {
     // In a mutex only to be shared.
-    threads: Mutex<Receiver<()>>,
+    ended: Mutex<Receiver<()>>,
+    threads: Vec<JoinHandle<()>>,
     deadline: Duration,
 }
 
@@ -45,7 +47,11 @@ impl<S> Drop for Pool<S> {
 impl Drop for End {
     fn drop(&mut self) {
         // Nothing is ever sent: the answer is that the last thread dropped its sender.
-        let _ = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(self.deadline);
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(self.deadline);
+        if ended == Err(RecvTimeoutError::Disconnected) {
+            // What libraries keep for a thread, they destroy at its end, which the sender does not wait for.
+            self.threads.drain(..).for_each(|thread| drop(thread.join()));
+        }
     }
 }
 
@@ -68,6 +74,7 @@ impl<S: 'static> Pool<S> {
     ) -> Result<Self, HsmError> {
         let (queue, seat) = (Arc::new(Queue::new(threads * QUEUE_PER_THREAD, lanes)), Arc::new(seat));
         let (running, ended) = sync_channel(0);
+        let mut handles = Vec::with_capacity(threads);
         for number in 0..threads {
             let (jobs, seat, running) = (Arc::clone(&queue), Arc::clone(&seat), running.clone());
             let spawned = thread::Builder::new().name(format!("token-{number}")).spawn(move || {
@@ -75,12 +82,14 @@ impl<S: 'static> Pool<S> {
                 drop((jobs, seat));
                 drop(running);
             });
-            if spawned.is_err() {
+            let Ok(handle) = spawned else {
                 queue.close();
                 return Err(HsmError::Busy);
-            }
+            };
+            handles.push(handle);
         }
-        Ok(Self { queue, deadline, _end: End { threads: Mutex::new(ended), deadline } })
+        drop(running);
+        Ok(Self { queue, deadline, _end: End { ended: Mutex::new(ended), threads: handles, deadline } })
     }
 
     /// How many threads work at once.
@@ -208,6 +217,21 @@ mod tests {
         let seats = Arc::clone(&closed);
         drop(Pool::start(3, 3, Duration::from_secs(60), move || Slow(Arc::clone(&seats))).expect("starts"));
         assert_eq!(closed.load(Ordering::SeqCst), 3);
+    }
+
+    #[test]
+    fn a_pool_that_is_dropped_leaves_no_thread_that_still_cleans_up() {
+        static CLEANED: AtomicUsize = AtomicUsize::new(0);
+        struct OfThread;
+        impl Drop for OfThread {
+            fn drop(&mut self) {
+                thread::sleep(Duration::from_millis(50));
+                CLEANED.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        thread_local!(static KEPT: OfThread = const { OfThread });
+        drop(Pool::start(3, 3, Duration::from_secs(60), || KEPT.with(|_| ())).expect("starts"));
+        assert_eq!(CLEANED.load(Ordering::SeqCst), 3);
     }
 
     #[test]
