@@ -211,7 +211,11 @@ pub fn run(command: &mut Command) -> Outcome<Run> {
 
 impl Run {
     fn of(output: Output) -> Self {
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let mut stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.code().is_none() {
+            // Nothing that a program ends by itself with: say what ended it.
+            stderr.push_str(&format!("\n[{}]", output.status));
+        }
         Self { code: output.status.code(), stdout: output.stdout, stderr }
     }
 

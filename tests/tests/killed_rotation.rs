@@ -4,6 +4,7 @@
 //! `make soak` repeats this some hundreds of times; `EDS_SEED` repeats a run.
 
 use std::{
+    io::{Read, Seek},
     process::Stdio,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -15,7 +16,7 @@ use eds_tests::{
     cluster::{Cluster, Plan},
     kills,
     node::Node,
-    sample,
+    process, sample,
     shares::{fetch_all, nodes, register, register_many},
     user::User,
 };
@@ -33,7 +34,9 @@ enum Victim {
 /// Runs a command, and kills it, or the server, at this moment of it. A command that was killed has no say.
 fn run(node: &mut Node, words: &[&str], kill: Option<(Duration, bool)>) -> Outcome {
     let mut command = node.command_line(words)?;
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    // A file and not a pipe: nobody reads while the command is killed.
+    let mut said = tempfile::tempfile()?;
+    let mut child = command.stdout(Stdio::null()).stderr(said.try_clone()?).spawn()?;
     match kill {
         None => {}
         Some((moment, server)) => {
@@ -45,9 +48,15 @@ fn run(node: &mut Node, words: &[&str], kill: Option<(Duration, bool)>) -> Outco
             }
         }
     }
-    let done = child.wait()?.success();
+    let status = child.wait()?;
     let may_fail = kill.is_some_and(|(_, server)| !server);
-    if done || may_fail { Ok(()) } else { Err(Trouble::new(format!("{words:?} failed"))) }
+    if status.success() || may_fail {
+        return Ok(());
+    }
+    let mut text = String::new();
+    said.rewind()?;
+    said.read_to_string(&mut text)?;
+    Err(Trouble::new(format!("{words:?} ended with {status}:\n{text}")))
 }
 
 /// Rotates and wraps anew with one kill in it, while a user registers keys; returns those that were acknowledged.
@@ -96,7 +105,13 @@ fn a_rotation_is_brought_to_its_end_whoever_dies_in_it() -> Outcome {
         let whom = sample::below(&format!("whom {round}"), 3);
         let (victim, usual) = victims[usize::try_from(whom)?];
         let moment = kills::moment(&format!("rotation {round}"), usual);
-        let told = |trouble: Trouble| Trouble::new(format!("round {round}: {victim:?} after {moment:?}: {trouble}"));
+        let log = cluster.node(1)?.log();
+        let told = |trouble: Trouble| {
+            let end = process::tail(&log);
+            Trouble::new(format!(
+                "round {round}: {victim:?} after {moment:?}: {trouble}\nthe node's log ends with\n{end}"
+            ))
+        };
         let node = cluster.node(1)?;
         acknowledged.extend(rotate_with_a_kill(node, &alice, victim, moment).map_err(told)?);
         if victim == Victim::Server {
