@@ -6,7 +6,7 @@
 use std::{
     env, fmt,
     fs::File,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, Read, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -190,13 +190,20 @@ fn ask(whose: &str) -> io::Result<Option<AuthPin>> {
     hidden.local_modes.remove(LocalModes::ECHO);
     write!(&terminal, "PIN of {whose}: ")?;
     tcsetattr(&terminal, OptionalActions::Flush, &hidden)?;
-    let mut line = Zeroizing::new(String::with_capacity(300));
-    let typed = BufReader::new((&terminal).take(300)).read_line(&mut line);
+    // A terminal gives a line at once; a reader with a buffer of its own would keep it there.
+    let mut line = Zeroizing::new([0_u8; 300]);
+    let typed = loop {
+        match (&terminal).read(line.as_mut_slice()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            typed => break typed,
+        }
+    };
     let restored = tcsetattr(&terminal, OptionalActions::Flush, &shown);
     writeln!(&terminal)?;
-    typed?;
+    let typed = typed?;
     restored?;
-    let pin = line.trim_end_matches(['\n', '\r']);
+    let text = line.get(..typed).and_then(|typed| std::str::from_utf8(typed).ok());
+    let pin = text.ok_or_else(|| io::Error::other("what was typed is no text"))?.trim_end_matches(['\n', '\r']);
     Ok((!pin.is_empty()).then(|| AuthPin::from(pin.to_owned())))
 }
 
