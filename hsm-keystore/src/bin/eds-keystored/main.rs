@@ -8,6 +8,7 @@
 mod serve;
 
 use std::{
+    fs,
     io::{self, Write},
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -16,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use eds_core::ids::DeviceId;
 use eds_keystore::{
     audit::{
@@ -112,6 +113,12 @@ enum Command {
         /// The configuration file.
         #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
+    },
+    /// For packagers: writes the manual pages of this program and its commands.
+    Man {
+        /// Where to write the pages, one file for each command.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
     },
 }
 
@@ -292,6 +299,7 @@ fn main() -> ExitCode {
             load(config).and_then(|config| restore(&config, from)).map_err(Failure::from)
         }
         Command::Serve { config } => load(config).map_err(Failure::from).and_then(|config| serve(&config)),
+        Command::Man { directory } => write_pages(directory).map_err(Failure::from),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -329,6 +337,12 @@ const TOKEN_LOST: u8 = 4;
 
 fn load(file: &std::path::Path) -> Result<Config, String> {
     Config::load(file).map_err(told)
+}
+
+fn write_pages(directory: &Path) -> Result<(), String> {
+    let written =
+        fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(Arguments::command(), directory));
+    written.map_err(|error| format!("{}: {error}", directory.display()))
 }
 
 fn init(config: &Config) -> Result<(), String> {
