@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod device;
+pub mod name;
 pub mod object;
 #[cfg(feature = "schema")]
 pub mod schema;
@@ -97,6 +98,10 @@ pub struct RegisterRequest {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = MAX_BATCH)))]
     pub access: Vec<Option<access::AccessList>>,
+    /// The name of each key, in the order of the manifests (see [`name`]). Empty when none has one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = MAX_BATCH)))]
+    pub names: Vec<Option<String>>,
 }
 
 /// `POST /v1/confirm` (enough nodes stored the keys: pending → active), `POST /v1/withdraw` (takes back pending keys; only

@@ -16,6 +16,7 @@
 //! | `fetch`, `register`, `status` | the calls to many nodes |
 //! | `device` | what an imaging device made, brought by a courier |
 //! | `late` | what is delivered to a node that was away at a registration |
+//! | `name` | the keys of names |
 //! | `audit` | signed heads of audit logs and proofs between them |
 //! | `access` | access lists: who may do what with a key |
 
@@ -29,6 +30,7 @@ mod gather;
 mod identity;
 mod late;
 mod latency;
+mod name;
 mod register;
 mod spare;
 mod status;
@@ -41,6 +43,7 @@ pub use gather::{Evidence, Want};
 pub use identity::Identity;
 pub use late::{Away, Fate, Kept, Message, Obstacle, ROUND};
 pub use latency::Latencies;
+pub use name::{NameError, Named};
 pub use register::{NewKey, Prepared, Quorum, Registered, Terms};
 pub use status::{KeyStatus, NodeStatus, NodeView};
 pub use transport::{HttpTransport, Transport};
@@ -77,6 +80,11 @@ impl<T: Transport> Keystore<T> {
     /// The signed directory in use.
     pub fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    /// The digest of the caller's name.
+    pub fn registrant(&self) -> &[u8; 32] {
+        &self.registrant
     }
 
     /// Keeps what was learned about the speed of the nodes for the next run. Best effort: a client without a writable

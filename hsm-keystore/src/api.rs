@@ -18,6 +18,7 @@ mod openapi;
 mod problem;
 mod register;
 mod release;
+mod resolve;
 mod routes;
 mod status;
 mod strangers;

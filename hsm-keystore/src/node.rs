@@ -3,6 +3,7 @@
 pub mod access;
 pub mod devices;
 pub mod kek;
+pub mod names;
 pub mod startup;
 
 use std::{
@@ -20,7 +21,7 @@ use crate::{
     hsm::{Health, Hsm, measured::Measured, self_test::described},
     logging::Trouble,
     metrics::Metrics,
-    node::{access::AccessGuard, devices::DeviceGuard, kek::Wrapping},
+    node::{access::AccessGuard, devices::DeviceGuard, kek::Wrapping, names::NameGuard},
     policy::node::NodePolicy,
     shares::{ShareContext, ToOpen},
     store::{ShareStore, StoredBody, StoredKey},
@@ -72,6 +73,8 @@ pub struct Node {
     pub access: AccessGuard,
     /// Checks enrolments of imaging devices as they are read.
     pub devices: DeviceGuard,
+    /// Checks names of keys as they are read.
+    pub names: NameGuard,
     /// The log of every decision.
     pub audit: Arc<Log>,
     /// Who administers the node, and who may register keys.
@@ -96,9 +99,10 @@ impl Node {
         let hsm: Arc<dyn Hsm> = Arc::new(Measured::new(hsm, Arc::clone(&metrics)));
         let access = AccessGuard::new(id, Arc::clone(&hsm));
         let devices = DeviceGuard::new(id, Arc::clone(&hsm));
+        let names = NameGuard::new(id, Arc::clone(&hsm));
         let wrapping = Wrapping::new(Arc::clone(&hsm), Arc::clone(&store));
         let policy = NodePolicy::default();
-        Self { id, number, directory, hsm, store, wrapping, clock, access, devices, audit, policy, metrics }
+        Self { id, number, directory, hsm, store, wrapping, clock, access, devices, names, audit, policy, metrics }
     }
 
     /// The node with this policy.

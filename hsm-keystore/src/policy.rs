@@ -6,6 +6,7 @@
 
 pub mod enrolment;
 pub mod explain;
+pub mod naming;
 pub mod node;
 pub mod stored;
 pub mod wire;

@@ -12,6 +12,7 @@ pub mod backup;
 pub mod devices;
 pub(crate) mod life;
 pub mod memory;
+pub mod names;
 pub mod postgres;
 pub mod sqlite;
 
@@ -29,6 +30,7 @@ use eds_core::{
 pub use self::{
     backend::{create, discard, exists, open, open_current},
     devices::{DeviceCounter, DeviceStore, StoredDevice},
+    names::{NameStore, NewName, StoredName},
 };
 use crate::shares::Voucher;
 
@@ -141,6 +143,8 @@ pub struct NewKey {
     pub record: Vec<u8>,
     /// The access list and its HMAC.
     pub access: StoredAccess,
+    /// What its registrant calls it.
+    pub name: Option<NewName>,
 }
 
 /// An access list as it is stored, with its HMAC by the token's policy key.
@@ -266,6 +270,8 @@ pub enum Registered {
     KeyDeleted(KeyId),
     /// The device used this counter for that key before.
     CounterUsed(KeyId),
+    /// The name of this key is that of another one.
+    NameTaken(KeyId),
     /// The records are not all wrapped by the active KEK: wrap them by that one. Nothing was stored.
     OtherKek,
 }
@@ -288,7 +294,7 @@ pub enum Changed {
 }
 
 /// Keeps the shares of a node. One suite of tests holds for every implementation.
-pub trait ShareStore: DeviceStore + Send + Sync {
+pub trait ShareStore: DeviceStore + NameStore + Send + Sync {
     /// What the database was made for.
     ///
     /// # Errors
@@ -314,7 +320,7 @@ pub trait ShareStore: DeviceStore + Send + Sync {
     /// [`StoreError`].
     fn confirm(&self, keys: &[KeyId], by: &RegistrantDigest, at: u64) -> Result<Vec<Changed>, StoreError>;
 
-    /// Pending keys become tombstones; tombstones stay so. Only for their registrant.
+    /// Pending keys become tombstones, and their names are free; tombstones stay so. Only for their registrant.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -326,7 +332,7 @@ pub trait ShareStore: DeviceStore + Send + Sync {
     /// [`StoreError`].
     fn page(&self, after: Option<KeyId>, most: usize) -> Result<Vec<Listed>, StoreError>;
 
-    /// Deletes keys whose access list is still the one that the caller saw: share, access list and manifest are wiped.
+    /// Deletes keys whose access list is still the one that the caller saw: share, access list, manifest and name are wiped.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -150,6 +150,7 @@ impl<T: Transport> Keystore<T> {
                 manifests: vec![Binary(bundle.manifest_bytes().to_vec())],
                 sealed: Binary(sealed.to_vec()),
                 access: Vec::new(),
+                names: Vec::new(),
             };
             let message = Message::new(node.number, node.id, node.transport_key, registrant, request);
             // The bundle's manifest was read already.

@@ -78,7 +78,8 @@ impl NodeFault {
         match self {
             Self::Refused(problem) => match problem.word() {
                 "not-permitted" | "not-authenticated" | "device-unknown" | "device-revoked" => Kind::Denied,
-                "key-not-found" | "key-deleted" => Kind::NotFound,
+                "key-not-found" | "key-deleted" | "name-not-found" => Kind::NotFound,
+                "name-taken" | "key-exists" => Kind::Conflict,
                 _ => Kind::Unavailable,
             },
             Self::Tls(_) | Self::NoProof(_) | Self::OtherSubject(_) => Kind::Denied,
@@ -139,7 +140,7 @@ impl Faults {
     /// The kind most of the nodes gave, the more telling one when they are even.
     pub fn kind(&self) -> Kind {
         let count = |kind: Kind| self.0.iter().filter(|error| error.fault.kind() == kind).count();
-        [Kind::Denied, Kind::NotFound, Kind::Damaged, Kind::Unavailable]
+        [Kind::Denied, Kind::NotFound, Kind::Damaged, Kind::Conflict, Kind::Unavailable]
             .into_iter()
             .rev()
             .max_by_key(|kind| count(*kind))

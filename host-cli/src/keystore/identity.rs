@@ -1,6 +1,9 @@
 //! Who the caller is to the key servers: a proof, and the authorities that may vouch for a node.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -35,8 +38,15 @@ impl Identity {
     /// [`KeystoreError`].
     pub fn new(proof: Credential, tls_ca: &Path) -> Result<Self, KeystoreError> {
         let mut roots = RootCertStore::empty();
-        for ca in certificates(tls_ca)? {
-            roots.add(ca).map_err(|error| credential(tls_ca, &format!("holds an unusable CA: {error}")))?;
+        if tls_ca.is_dir() {
+            for file in hashed(tls_ca)? {
+                // Of many authorities, one that cannot be used vouches for nobody.
+                certificates(&file).into_iter().flatten().for_each(|ca| drop(roots.add(ca)));
+            }
+        } else {
+            for ca in certificates(tls_ca)? {
+                roots.add(ca).map_err(|error| credential(tls_ca, &format!("holds an unusable CA: {error}")))?;
+            }
         }
         if roots.is_empty() {
             return Err(credential(tls_ca, "holds no certificate"));
@@ -105,6 +115,26 @@ impl Identity {
     pub(super) fn tls(&self) -> ClientConfig {
         self.tls.clone()
     }
+}
+
+/// The certificates of a directory of authorities as grids have it: `HASH.0`, `HASH.1`, …, by OpenSSL's hash of the name.
+fn hashed(directory: &Path) -> Result<Vec<PathBuf>, KeystoreError> {
+    let is_hashed = |name: &str| {
+        let hash = name.split_once('.').filter(|(hash, number)| {
+            hash.len() == 8
+                && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+                && !number.is_empty()
+                && number.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        hash.is_some()
+    };
+    let listed = std::fs::read_dir(directory)
+        .map_err(|error| credential(directory, &format!("cannot be read as a directory of authorities: {error}")))?;
+    let named =
+        |entry: std::fs::DirEntry| Some(entry.path()).filter(|_| entry.file_name().to_str().is_some_and(is_hashed));
+    let mut files: Vec<PathBuf> = listed.flatten().filter_map(named).collect();
+    files.sort();
+    Ok(files)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, KeystoreError> {

@@ -9,7 +9,7 @@
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 use eds_core::{
-    api::{Binary, KeyText, KeysAnswer, KeysRequest, RegisterRequest},
+    api::{Binary, KeyText, KeysAnswer, KeysRequest, RegisterRequest, name::KeyName},
     directory::Node,
     ids::{Epoch, KeyId, ShareIndex, Threshold},
     manifest::{self, Manifest},
@@ -94,6 +94,8 @@ pub struct Registered {
 pub struct Prepared {
     keys: Vec<KeyId>,
     manifests: Vec<Manifest>,
+    /// What the keys are to be called; fewer when the last ones have no name.
+    names: Vec<Option<KeyName>>,
     nodes: Vec<Node>,
     /// For each node, its share of each key.
     shares: Vec<Vec<ShareRecord>>,
@@ -104,6 +106,13 @@ impl Prepared {
     /// The manifest of this key.
     pub fn manifest(&self, key: KeyId) -> Option<&Manifest> {
         self.manifests.iter().find(|manifest| manifest.key == key)
+    }
+
+    /// The first key under this name. Register it with every node: a name is nobody else's on any of them then.
+    #[must_use]
+    pub fn named(mut self, name: KeyName) -> Self {
+        self.names = vec![Some(name)];
+        self
     }
 
     /// Whether shares of some nodes may have to wait, and so must be kept.
@@ -121,6 +130,8 @@ impl Prepared {
             if !same || (one.enough.nodes, one.enough.of) != (all.enough.nodes, all.enough.of) {
                 return None;
             }
+            all.names.resize(all.keys.len(), None);
+            all.names.extend(one.names);
             all.keys.extend(one.keys);
             all.manifests.extend(one.manifests);
             all.shares.iter_mut().zip(one.shares).for_each(|(of_node, shares)| of_node.extend(shares));
@@ -162,7 +173,14 @@ impl<T: Transport> Keystore<T> {
                 of_node.push(record);
             }
         }
-        Ok(Prepared { keys: keys.iter().map(|key| key.id).collect(), manifests, nodes, shares, enough })
+        Ok(Prepared {
+            keys: keys.iter().map(|key| key.id).collect(),
+            manifests,
+            names: Vec::new(),
+            nodes,
+            shares,
+            enough,
+        })
     }
 
     /// Stores prepared keys on every active node, whatever quorum they were prepared for. At most
@@ -185,8 +203,8 @@ impl<T: Transport> Keystore<T> {
         prepared: Prepared,
         keep: impl FnOnce(&[Message]) -> Result<(), E>,
     ) -> Result<Registered, E> {
-        let Prepared { keys, manifests, nodes, shares, enough } = prepared;
-        let messages = self.messages(&manifests, &nodes, &shares).map_err(RegisterError::Core)?;
+        let Prepared { keys, manifests, names, nodes, shares, enough } = prepared;
+        let messages = self.messages(&manifests, &names, &nodes, &shares).map_err(RegisterError::Core)?;
         drop(shares);
         let calls = nodes.iter().zip(&messages).map(|(node, message)| (node.clone(), message.call(Vec::new())));
         let late = self.tell_until(calls.collect(), &keys, enough.nodes).await;
@@ -211,6 +229,7 @@ impl<T: Transport> Keystore<T> {
     fn messages(
         &self,
         manifests: &[Manifest],
+        names: &[Option<KeyName>],
         nodes: &[Node],
         shares: &[Vec<ShareRecord>],
     ) -> Result<Vec<Message>, eds_core::Error> {
@@ -218,12 +237,19 @@ impl<T: Transport> Keystore<T> {
         let registration = Binary(KeyId::random(&mut rng).as_bytes().to_vec());
         let encoded = manifests.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
         let aad = registration_aad(manifests.iter().map(Manifest::digest), &self.registrant);
+        let mut texts: Vec<_> = names.iter().map(|name| name.as_ref().map(|name| name.as_str().to_owned())).collect();
+        if texts.iter().all(Option::is_none) {
+            texts.clear();
+        } else {
+            texts.resize(manifests.len(), None);
+        }
         let message = |(node, shares): (&Node, &Vec<ShareRecord>)| {
             let request = RegisterRequest {
                 registration: registration.clone(),
                 manifests: encoded.clone(),
                 sealed: Binary(self.seal(node, shares, &aad)?),
                 access: Vec::new(),
+                names: texts.clone(),
             };
             Message::new(node.number, node.id, node.transport_key, self.registrant, request)
         };
@@ -263,7 +289,12 @@ impl<T: Transport> Keystore<T> {
     }
 
     async fn take_back(&self, nodes: &[Node], keys: &[KeyId], enough: Enough, failed: Vec<NodeError>) -> RegisterError {
-        let mut leftovers = self.tell_each(nodes, "/v1/withdraw", keys).await;
+        // A node that refused stored nothing of this call: what it may have under this id is another's.
+        let refused = |node: &Node| {
+            failed.iter().any(|error| error.node == node.number && matches!(error.fault, NodeFault::Refused(_)))
+        };
+        let stored: Vec<Node> = nodes.iter().filter(|node| !refused(node)).cloned().collect();
+        let mut leftovers = self.tell_each(&stored, "/v1/withdraw", keys).await;
         leftovers.retain(|error| match &error.fault {
             // It never stored the key: there is nothing to take back.
             NodeFault::Refused(problem) => problem.word() != "key-not-found",

@@ -34,6 +34,7 @@ fn message(node: u16, keys: usize) -> Message {
         manifests: manifests.collect(),
         sealed: Binary(vec![9; 200]),
         access: Vec::new(),
+        names: Vec::new(),
     };
     Message::new(numbers[usize::from(node) - 1], NodeId::from_bytes([4; 16]), Point([2; 33]), [5; 32], request)
         .expect("manifests")

@@ -60,7 +60,7 @@ fn deliver(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Resul
     let digests = vec![manifest.digest()];
     let registrant = registrant(node, &device);
     let shares = open(node, &registrant, &digests, &request.sealed.0, &format!("device {device}"))?;
-    let content = content(&digests);
+    let content = content(&digests, &[]);
     let registration = Registration {
         registrant,
         // Every courier makes the same id of it: the same manifest is the same registration.
@@ -70,8 +70,8 @@ fn deliver(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Resul
         at: node.clock.now(),
     };
     let lists = vec![(key, enrolment.access)];
-    let mut batch =
-        Batch { registration, manifests: vec![manifest], encoded: vec![request.manifest], digests, shares, lists };
+    let (manifests, encoded, names) = (vec![manifest], vec![request.manifest], Vec::new());
+    let mut batch = Batch { registration, manifests, encoded, digests, shares, lists, names };
     let (registered, _) = batch.keep(node, trail, &rule(device))?;
     answer(registered, &batch.manifests)
 }

@@ -44,12 +44,16 @@ words! {
     NotPermitted = "not-permitted", FORBIDDEN, "not permitted";
     /// There is no such key here.
     KeyNotFound = "key-not-found", NOT_FOUND, "no such key on this node";
+    /// The name is nobody's here, or its key is nothing to the caller.
+    NameNotFound = "name-not-found", NOT_FOUND, "no such name on this node";
     /// There is no such path.
     NotFound = "not-found", NOT_FOUND, "no such path";
     /// The path does not know this method.
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "no such method here";
     /// The key exists already, from another registration.
     KeyExists = "key-exists", CONFLICT, "the key exists already";
+    /// The name is another key's.
+    NameTaken = "name-taken", CONFLICT, "the name is taken";
     /// The key was deleted for ever.
     KeyDeleted = "key-deleted", GONE, "the key was deleted";
     /// The key is not confirmed yet, and the caller is not its registrant.
@@ -92,6 +96,8 @@ words! {
     RequestTimeout = "request-timeout", REQUEST_TIMEOUT, "the request did not arrive in time";
     /// The key's access list was altered in the database.
     AccessListAltered = "access-list-altered", INTERNAL_SERVER_ERROR, "access list was altered";
+    /// The name of a key was altered in the database.
+    NameAltered = "name-altered", INTERNAL_SERVER_ERROR, "the name was altered";
     /// The enrolment of a device was altered in the database.
     EnrolmentAltered = "enrolment-altered", INTERNAL_SERVER_ERROR, "the enrolment was altered";
     /// The key's share does not open: its row was altered, or is another KEK's.

@@ -4,6 +4,8 @@
 //! directory allows; the sealed list opens with the token's transport key *for this caller and these manifests*; each
 //! share is the one that its manifest names, by digest and commitments. A node believes nothing else.
 //!
+//! A key may bring a name, which must be nobody else's here, and below no path that is reserved to others.
+//!
 //! A registration may come late, from the queue of a client, for keys that other nodes hold already. It then brings the
 //! access list that those nodes hold, so that no older, wider one is ever in force here.
 
@@ -11,7 +13,7 @@ use std::collections::HashSet;
 
 use axum::Json;
 use eds_core::{
-    api::{Binary, KeyResult, KeyState, KeyText, KeysAnswer, RegisterRequest, access},
+    api::{Binary, KeyResult, KeyState, KeyText, KeysAnswer, RegisterRequest, access, name::KeyName},
     ids::{Epoch, KeyId},
     manifest::Manifest,
     registrant::registration_aad,
@@ -28,7 +30,7 @@ use crate::{
         access::access_changes,
         check_batch,
         keys::{Found, found},
-        parse,
+        parse, resolve,
         trail::{Note, Trail},
     },
     authn::Principal,
@@ -63,8 +65,10 @@ fn register(node: &Node, caller: &Principal, trail: &Trail, body: &[u8]) -> Resu
 
     let shares = open(node, &registrant, &digests, &request.sealed.0, "this caller")?;
     let lists = access_lists(caller, &manifests, &request.access)?;
-    let registration = Registration { registrant, id, content: content(&digests), counter: None, at: node.clock.now() };
-    let mut batch = Batch { registration, manifests, encoded: request.manifests, digests, shares, lists };
+    let names = names(node, caller, &manifests, &request.names)?;
+    let content = content(&digests, &names);
+    let registration = Registration { registrant, id, content, counter: None, at: node.clock.now() };
+    let mut batch = Batch { registration, manifests, encoded: request.manifests, digests, shares, lists, names };
     let (registered, new) = batch.keep(node, trail, "create")?;
     if let Registered::Before(states) = &registered {
         catch_up(node, &request.access, &batch.lists, &new, states)?;
@@ -81,6 +85,8 @@ pub(super) struct Batch {
     pub(super) digests: Vec<[u8; 32]>,
     pub(super) shares: Vec<ShareRecord>,
     pub(super) lists: Vec<(KeyId, AccessList)>,
+    /// The name of each key; shorter when the last ones have none.
+    pub(super) names: Vec<(KeyId, Option<KeyName>)>,
 }
 
 impl Batch {
@@ -92,9 +98,10 @@ impl Batch {
         rule: &str,
     ) -> Result<(Registered, Vec<NewKey>), ApiError> {
         let encoded = std::mem::take(&mut self.encoded);
-        let Self { registration, manifests, digests, shares, lists, .. } = &*self;
+        let Self { registration, manifests, digests, shares, lists, names, .. } = &*self;
         check_shares(node, manifests, shares)?;
         let access = seal(node, lists)?;
+        let names = node.names.seal(names)?.into_iter().chain(std::iter::repeat(None));
         let checked = manifests.iter().zip(digests).zip(shares);
         let checked: Vec<_> = checked.map(|((manifest, digest), share)| to_seal(manifest, *digest, share)).collect();
         let seal_shares = || node.wrapping.seal(node.id, &checked);
@@ -122,13 +129,15 @@ impl Batch {
             .zip(digests)
             .zip(std::mem::take(&mut sealed.records))
             .zip(access.into_iter().enumerate())
-            .map(|((((manifest, encoded), manifest_digest), record), (position, access))| NewKey {
+            .zip(names)
+            .map(|(((((manifest, encoded), manifest_digest), record), (position, access)), name)| NewKey {
                 key: manifest.key,
                 epoch: manifest.epoch,
                 manifest: encoded.0,
                 manifest_digest: *manifest_digest,
                 record,
                 access: vouched(&sealed, position, access),
+                name,
             })
             .collect();
         let mut registered = node.store.register(registration, &new)?;
@@ -291,6 +300,39 @@ fn access_lists(
     manifests.iter().zip(given).map(list).collect()
 }
 
+/// The names that the keys come with, each once, and each one that the caller may give.
+fn names(
+    node: &Node,
+    caller: &Principal,
+    manifests: &[Manifest],
+    given: &[Option<String>],
+) -> Result<Vec<(KeyId, Option<KeyName>)>, ApiError> {
+    if given.is_empty() {
+        return Ok(Vec::new());
+    }
+    if given.len() != manifests.len() {
+        let detail = format!("{} manifests, {} names", manifests.len(), given.len());
+        return Err(ApiError::new(Word::InvalidValue, detail));
+    }
+    let asker = node.policy.caller(&caller.subject, &caller.groups);
+    let mut seen = HashSet::new();
+    let name = |(manifest, text): (&Manifest, &Option<String>)| {
+        let key = manifest.key;
+        let Some(text) = text else { return Ok((key, None)) };
+        let name = resolve::parsed(text)?;
+        if !node.policy.may_name(asker, &name) {
+            tracing::info!(%key, "refused");
+            let detail = format!("the name of key {key} is below a path that this node reserves to others");
+            return Err(ApiError::new(Word::NotPermitted, detail));
+        }
+        if !seen.insert(name.clone()) {
+            return Err(ApiError::new(Word::InvalidValue, format!("the name of key {key} is given twice")));
+        }
+        Ok((key, Some(name)))
+    };
+    manifests.iter().zip(given).map(name).collect()
+}
+
 fn seal(node: &Node, lists: &[(KeyId, AccessList)]) -> Result<Vec<StoredAccess>, ApiError> {
     node.access.seal(lists).map_err(|error| match error {
         SealError::Hsm(error) => error.into(),
@@ -337,11 +379,16 @@ fn to_seal(manifest: &Manifest, digest: [u8; 32], record: &ShareRecord) -> ToSea
     ToSeal { context: ShareContext { key, epoch, index, manifest: digest }, share: record.share.to_bytes() }
 }
 
-/// What makes two registrations the same: their manifests, which hold the digest of every share.
-pub(super) fn content(digests: &[[u8; 32]]) -> [u8; 32] {
+/// What makes two registrations the same: their manifests, which hold the digest of every share, and their names.
+pub(super) fn content(digests: &[[u8; 32]], names: &[(KeyId, Option<KeyName>)]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"eds/v1/registration");
     digests.iter().for_each(|digest| hash.update(digest));
+    for (key, name) in names.iter().filter_map(|(key, name)| Some((key, name.as_ref()?))) {
+        hash.update(key.as_bytes());
+        hash.update([u8::try_from(name.as_str().len()).unwrap_or(u8::MAX)]);
+        hash.update(name.as_str());
+    }
     hash.finalize().into()
 }
 
@@ -366,6 +413,10 @@ pub(super) fn answer(registered: Registered, manifests: &[Manifest]) -> Result<K
                  its key; its officers must look at it"
             );
             return Err(ApiError::new(Word::CounterUsed, detail));
+        }
+        Registered::NameTaken(key) => {
+            let detail = format!("the name of key {key} is that of another key; nothing of this call was stored");
+            return Err(ApiError::new(Word::NameTaken, detail));
         }
         Registered::OtherKek => {
             return Err(ApiError::new(Word::Busy, "this node's KEK is being changed; nothing was stored, try again"));

@@ -9,7 +9,7 @@ use axum::{
 };
 
 use crate::{
-    api::{Shared, access, audit, device, fetch, keys, metrics, openapi, register, status, whoami},
+    api::{Shared, access, audit, device, fetch, keys, metrics, openapi, register, resolve, status, whoami},
     audit::Operation,
 };
 
@@ -56,6 +56,7 @@ routes! {
     post "/v1/unregister" => keys::unregister, UNREGISTER;
     post "/v1/device/register" => device::register, DEVICE_REGISTER;
     post "/v1/device/confirm" => device::confirm, DEVICE_CONFIRM;
+    post "/v1/resolve" => resolve::handler, RESOLVE;
     post "/v1/fetch" => fetch::handler, FETCH;
     get "/v1/keys/{id}" => keys::information, STATE;
     post "/v1/access/read" => access::read, ACL_READ;

@@ -6,6 +6,7 @@
 mod change;
 mod device;
 mod harness;
+mod names;
 mod together;
 mod vouched;
 mod whoami;
@@ -24,7 +25,7 @@ const TABLE: &str = include_str!("tests/access.txt");
 const CALLERS: [&str; 10] =
     ["owner", "member", "friend", "researcher", "typed", "stranger", "namesake", "admin", "expired", "nobody"];
 /// The calls of the table.
-const CALLS: &str = "ifuacotwW";
+const CALLS: &str = "ifuacotwWn";
 
 /// The list that gives this set by this rule alone.
 fn list(rule: &str, may: Permissions) -> AccessList {
@@ -69,7 +70,11 @@ async fn every_caller_may_do_over_every_endpoint_what_the_table_says_and_nothing
                     _ => {
                         assert!(!answer.allowed, "{what}");
                         let pending = *rule == "pending" && !matches!(call, 't' | 'W');
-                        let word = if pending { "key-pending" } else { "not-permitted" };
+                        let word = match (call, pending) {
+                            ('n', _) => "name-not-found",
+                            (_, true) => "key-pending",
+                            (_, false) => "not-permitted",
+                        };
                         assert!(answer.word.as_deref() == Some(word) || call == 't', "{what}");
                     }
                 }
@@ -81,7 +86,7 @@ async fn every_caller_may_do_over_every_endpoint_what_the_table_says_and_nothing
         }
         rows += 1;
     }
-    assert_eq!((rows, calls), (6 * 8 + 2, (6 * 8 + 2) * 10 * 9), "a row is missing");
+    assert_eq!((rows, calls), (6 * 8 + 2, (6 * 8 + 2) * 10 * 10), "a row is missing");
 }
 
 async fn perform(node: &TestNode, caller: &Caller, call: char, key: eds_core::ids::KeyId) -> Answer {
@@ -104,6 +109,7 @@ async fn perform(node: &TestNode, caller: &Caller, call: char, key: eds_core::id
             let asked = Asked { subject: None, groups: vec!["/ward".into()] };
             node.why(caller, key, Some(asked)).await.0
         }
+        'n' => node.resolve(caller, &[&harness::name_of(key)]).await.remove(0).0,
         other => panic!("{other} is no call"),
     }
 }

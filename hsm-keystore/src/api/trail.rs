@@ -34,6 +34,8 @@ struct Inner {
     who: Who,
     peer: Option<IpAddr>,
     keys: Vec<Asked>,
+    /// What was decided of something that has no key.
+    keyless: Option<Note>,
     finished: bool,
 }
 
@@ -73,7 +75,7 @@ impl Trail {
     pub(super) fn new(request: [u8; 16], time: u64, operation: Operation, peer: Option<IpAddr>) -> Self {
         let request = RequestId(request);
         let (who, keys) = (Who::NOBODY, Vec::new());
-        Self(Mutex::new(Inner { request, time, operation, who, peer, keys, finished: false }))
+        Self(Mutex::new(Inner { request, time, operation, who, peer, keys, keyless: None, finished: false }))
     }
 
     /// Who asks, once that is known.
@@ -106,6 +108,11 @@ impl Trail {
         if let Some(asked) = self.inner().keys.get_mut(position) {
             (asked.note, asked.written) = (Some(note), false);
         }
+    }
+
+    /// What was decided of something in the request that leads to no key.
+    pub(super) fn note_without_key(&self, note: Note) {
+        self.inner().keyless = Some(note);
     }
 
     /// Writes what was noted, before it is done. Blocks.
@@ -164,8 +171,13 @@ impl Inner {
             Some(word) => Note::refused(word),
             None => Note::allowed(""),
         };
+        let keyless = self.keyless.take().filter(|_| refused.is_none());
+        let mut keyless: Vec<Decision> = keyless.map(|note| self.decision(note, Vec::new())).into_iter().collect();
         if self.keys.is_empty() {
-            return vec![self.decision(of_call, Vec::new())];
+            if keyless.is_empty() {
+                keyless.push(self.decision(of_call, Vec::new()));
+            }
+            return keyless;
         }
         for asked in &mut self.keys {
             match (&asked.note, refused) {
@@ -180,7 +192,9 @@ impl Inner {
                 (Some(_), _) => {}
             }
         }
-        self.noted()
+        let mut all = self.noted();
+        all.extend(keyless);
+        all
     }
 
     fn decision(&self, note: Note, keys: Vec<KeyId>) -> Decision {
@@ -208,6 +222,7 @@ fn outcome(word: Word) -> Outcome {
         | Word::Internal
         | Word::ShareUnreadable
         | Word::AccessListAltered
+        | Word::NameAltered
         | Word::EnrolmentAltered
         | Word::AuditUnavailable => Outcome::Failed(reason),
         _ => Outcome::Refused(reason),

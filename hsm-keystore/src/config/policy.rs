@@ -1,13 +1,13 @@
-//! The section `[policy]`: administrators, couriers, and who may register keys.
+//! The section `[policy]`: administrators, couriers, who may register keys, and who may give them which names.
 //!
 //! A person is named by authority and subject, never by a subject alone: another authority could issue the same name.
 
 use std::ops::Range;
 
-use eds_core::names;
+use eds_core::{api::name::KeyName, names};
 
 use super::reader::{Item, Section, Text};
-use crate::policy::node::{Create, NodePolicy, Party};
+use crate::policy::node::{Create, NodePolicy, Party, Reserved};
 
 /// Reads the section.
 pub(super) fn read(section: &Section<'_>) -> NodePolicy {
@@ -17,7 +17,31 @@ pub(super) fn read(section: &Section<'_>) -> NodePolicy {
         Some(groups) if groups.iter().any(|group| group.value == "any") => Create::Anybody,
         Some(groups) => Create::Groups(groups.into_iter().filter_map(|group| creator(section, group)).collect()),
     };
-    NodePolicy { administrators, couriers, create }
+    let reserved = section.sections("reserved_names", reserved).into_iter().flatten().collect();
+    NodePolicy { administrators, couriers, create, reserved }
+}
+
+/// A path whose names only groups may give.
+fn reserved(section: &Section<'_>) -> Option<Reserved> {
+    section.need(&["path", "groups"]);
+    let (path, groups) = (section.text("path"), section.texts("groups"));
+    let path = path.and_then(|text| {
+        let whole = text.value.starts_with('/') && KeyName::new(text.value.trim_end_matches('/')).is_ok();
+        if !whole {
+            let message = format!("policy.reserved_names.path: {:?} is not a path of names", text.value);
+            section.fault(text.span, message, "name whole parts, such as \"/myvo/radiology\"");
+        }
+        whole.then(|| text.value.to_owned())
+    });
+    let group = |text: Text<'_>| {
+        let group = names::group(text.value);
+        if group.is_none() {
+            let message = format!("policy.reserved_names.groups: {:?} is not a group", text.value);
+            section.fault(text.span, message, "name groups, such as \"/org.acme\"; [] leaves it to administrators");
+        }
+        group
+    };
+    Some(Reserved { path: path?, groups: groups?.into_iter().filter_map(group).collect() })
 }
 
 /// Groups, and people with the authority that speaks for them.

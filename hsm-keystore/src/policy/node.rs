@@ -1,10 +1,16 @@
-//! What a node's configuration says of people: who administers it, who may register keys, and who may deliver what imaging
-//! devices made.
+//! What a node's configuration says of people: who administers it, who may register keys and give them which names, and
+//! who may deliver what imaging devices made.
 //!
 //! Administrators may do everything with every key of this node. They and couriers are named as a group, or as a subject together with
 //! the authority that vouches for it, so that no other authority can issue one.
 
-use eds_core::{api::access::KIND_TOKEN, api::access::KIND_X509, names};
+use eds_core::{
+    api::{
+        access::{KIND_TOKEN, KIND_X509},
+        name::KeyName,
+    },
+    names,
+};
 
 use crate::policy::{Caller, Subject};
 
@@ -17,6 +23,17 @@ pub struct NodePolicy {
     pub couriers: Vec<Party>,
     /// Who may register keys.
     pub create: Create,
+    /// Names that only some may give.
+    pub reserved: Vec<Reserved>,
+}
+
+/// Names below a path that only groups may give to keys.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reserved {
+    /// The path: whole parts between slashes.
+    pub path: String,
+    /// Who may.
+    pub groups: Vec<String>,
 }
 
 /// Somebody whom a configuration names.
@@ -78,6 +95,14 @@ impl NodePolicy {
         caller.administrator || self.couriers.iter().any(|courier| courier.is(caller.subject, caller.groups))
     }
 
+    /// Whether the caller may give this name to a key. Of several paths that the name is below, the longest decides.
+    pub fn may_name(&self, caller: Caller<'_>, name: &KeyName) -> bool {
+        let below = self.reserved.iter().filter(|reserved| name.is_below(&reserved.path));
+        let decides = below.max_by_key(|reserved| reserved.path.trim_end_matches('/').len());
+        caller.administrator
+            || decides.is_none_or(|reserved| reserved.groups.iter().any(|group| caller.groups.contains(group)))
+    }
+
     /// Whether the caller may register keys.
     pub fn may_create(&self, caller: Caller<'_>) -> bool {
         caller.administrator
@@ -113,6 +138,7 @@ mod tests {
             ],
             couriers: Vec::new(),
             create: Create::Groups(vec![text("/acme")]),
+            reserved: Vec::new(),
         };
         let is = |subject: &Subject, groups: &[&str]| {
             let groups: Vec<String> = groups.iter().map(|group| text(group)).collect();
@@ -168,5 +194,42 @@ mod tests {
         assert!(!may(&policy, &ca, &bob, &["/acme"], false));
         assert!(!may(&policy, &bob, &cart, &[], false), "of another authority");
         assert!(!may(&NodePolicy::default(), &ca, &cart, &["/acme/Role=courier"], false));
+    }
+
+    #[test]
+    fn of_paths_that_are_reserved_the_longest_decides() {
+        let reserved = |path: &str, groups: &[&str]| Reserved {
+            path: path.into(),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        };
+        let policy = NodePolicy {
+            administrators: vec![Party::Group("/officers".into())],
+            reserved: vec![
+                reserved("/myvo/", &["/myvo"]),
+                reserved("/myvo/radiology", &["/myvo/radiology", "/myvo/head"]),
+                reserved("/closed", &[]),
+            ],
+            ..NodePolicy::default()
+        };
+        let anybody = subject(KIND_TOKEN, b"https://id.example", b"7");
+        // By hand: the name, the group of the caller, and whether that is enough.
+        for (name, group, may) in [
+            ("/open/a", "/none", true),
+            ("secret", "/none", true),
+            ("/myvo/a", "/myvo", true),
+            ("/myvo", "/myvo", true),
+            ("/myvo/a", "/none", false),
+            ("/myvo2/a", "/none", true),
+            ("/myvo/radiology/a", "/myvo/radiology", true),
+            ("/myvo/radiology/a", "/myvo/head", true),
+            ("/myvo/radiology/a", "/myvo", false),
+            ("/myvo/radiology2/a", "/myvo", true),
+            ("/closed/a", "/myvo", false),
+            ("/closed/a", "/officers", true),
+        ] {
+            let groups = [group.to_owned()];
+            let name = KeyName::new(name).expect("a name");
+            assert_eq!(policy.may_name(policy.caller(&anybody, &groups), &name), may, "{name:?} {group}");
+        }
     }
 }

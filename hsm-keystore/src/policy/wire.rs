@@ -34,7 +34,8 @@ pub fn shown(list: &AccessList) -> access::AccessList {
     }
 }
 
-fn shown_subject(subject: &Subject) -> access::Subject {
+/// A subject for a caller who may know it.
+pub fn shown_subject(subject: &Subject) -> access::Subject {
     access::Subject {
         kind: subject.kind.clone(),
         namespace: Binary(subject.namespace.clone()),

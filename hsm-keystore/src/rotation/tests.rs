@@ -52,7 +52,15 @@ impl Bench {
             Registration { registrant: [1; 32], id: [numbers.start; 16], content: [2; 32], counter: None, at: 1 };
         let keys = numbers.zip(records).map(|(number, record)| {
             let access = StoredAccess { list: vec![1], mac: vec![2] };
-            NewKey { key: key(number), epoch, manifest: vec![number], manifest_digest: [number; 32], record, access }
+            NewKey {
+                key: key(number),
+                epoch,
+                manifest: vec![number],
+                manifest_digest: [number; 32],
+                record,
+                access,
+                name: None,
+            }
         });
         let keys: Vec<_> = keys.collect();
         assert_eq!(self.store.register(&registration, &keys).expect("stores"), Registered::Stored);

@@ -6,14 +6,14 @@ use std::{
 };
 
 use eds_core::{
-    api::KeyState,
+    api::{KeyState, name::KeyName},
     ids::{DeviceId, KeyId},
 };
 
 use crate::store::{
-    AccessChange, Changed, Counts, DeviceCounter, DeviceStore, Kek, KekChanged, KekId, KekState, Listed, NewKey,
-    Origin, Place, Registered, RegistrantDigest, Registration, Replacement, ShareStore, StoreError, StoredAccess,
-    StoredBody, StoredDevice, StoredKey, all_wrapped_by, kek_of,
+    AccessChange, Changed, Counts, DeviceCounter, DeviceStore, Kek, KekChanged, KekId, KekState, Listed, NameStore,
+    NewKey, NewName, Origin, Place, Registered, RegistrantDigest, Registration, Replacement, ShareStore, StoreError,
+    StoredAccess, StoredBody, StoredDevice, StoredKey, StoredName, all_wrapped_by, kek_of,
     life::{may_alter, may_move, may_retire},
     place_of,
 };
@@ -31,6 +31,7 @@ struct Held {
     keks: Vec<Kek>,
     devices: BTreeMap<DeviceId, StoredDevice>,
     counters: HashMap<DeviceCounter, KeyId>,
+    names: Names,
 }
 
 impl Held {
@@ -55,6 +56,16 @@ impl Held {
     }
 }
 
+/// The keys of names.
+type Names = BTreeMap<KeyName, StoredName>;
+
+/// Turns a key into a tombstone.
+fn bury(stored: &mut StoredKey, names: &mut Names) {
+    stored.state = KeyState::Tombstone;
+    stored.body = None;
+    names.retain(|_, named| named.key != stored.key);
+}
+
 /// The content digest of a registration and its keys.
 type Content = ([u8; 32], Vec<KeyId>);
 
@@ -74,15 +85,16 @@ impl MemoryStore {
 
     fn change(&self, keys: &[KeyId], by: &RegistrantDigest, to: KeyState) -> Vec<Changed> {
         let mut held = self.held();
+        let Held { keys: stored, names, .. } = &mut *held;
         let move_one = |key| {
-            let found = held.keys.get_mut(key);
+            let found = stored.get_mut(key);
             if let Err(answer) = may_move(found.as_ref().map(|stored| (stored.state, stored.registrant)), by, to) {
                 return answer;
             }
             if let Some(stored) = found {
                 stored.state = to;
                 if to == KeyState::Tombstone {
-                    stored.body = None;
+                    bury(stored, names);
                 }
             }
             Changed::Done(to)
@@ -96,17 +108,18 @@ impl MemoryStore {
         changes: &[T],
         key: impl Fn(&T) -> KeyId,
         as_seen: impl Fn(&T, &StoredBody) -> bool,
-        alter: impl Fn(&T, &mut StoredKey),
+        alter: impl Fn(&T, &mut StoredKey, &mut Names),
     ) -> Vec<Changed> {
         let mut held = self.held();
+        let Held { keys: stored, names, .. } = &mut *held;
         let alter_one = |change| {
-            let found = held.keys.get_mut(&key(change));
+            let found = stored.get_mut(&key(change));
             let same = found.as_ref().and_then(|stored| stored.body.as_ref()).is_some_and(|body| as_seen(change, body));
             if let Err(answer) = may_alter(found.as_ref().map(|stored| stored.state), same) {
                 return answer;
             }
             let Some(stored) = found else { return Changed::Missing };
-            alter(change, stored);
+            alter(change, stored, names);
             Changed::Done(stored.state)
         };
         changes.iter().map(alter_one).collect()
@@ -142,6 +155,13 @@ impl DeviceStore for MemoryStore {
     }
 }
 
+impl NameStore for MemoryStore {
+    fn named(&self, names: &[KeyName]) -> Result<Vec<Option<StoredName>>, StoreError> {
+        let held = self.held();
+        Ok(names.iter().map(|name| held.names.get(name).cloned()).collect())
+    }
+}
+
 impl ShareStore for MemoryStore {
     fn origin(&self) -> Result<Origin, StoreError> {
         let held = self.held();
@@ -170,6 +190,10 @@ impl ShareStore for MemoryStore {
         if let Some(key) = registration.counter.and_then(|counter| held.counters.get(&counter)) {
             return Ok(Registered::CounterUsed(*key));
         }
+        let taken = |new: &&NewKey| new.name.as_ref().is_some_and(|name| held.names.contains_key(&name.name));
+        if let Some(new) = keys.iter().find(taken) {
+            return Ok(Registered::NameTaken(new.key));
+        }
         if !all_wrapped_by(held.active_kek(), keys.iter().map(|new| new.record.as_slice())) {
             return Ok(Registered::OtherKek);
         }
@@ -192,6 +216,9 @@ impl ShareStore for MemoryStore {
                 body: Some(body),
             };
             held.keys.insert(new.key, stored);
+            if let Some(NewName { name, mac }) = &new.name {
+                held.names.insert(name.clone(), StoredName { key: new.key, mac: mac.clone() });
+            }
         }
         Ok(Registered::Stored)
     }
@@ -230,15 +257,12 @@ impl ShareStore for MemoryStore {
             keys,
             |(key, _)| *key,
             |(_, seen), body| body.access == *seen,
-            |_, stored| {
-                stored.state = KeyState::Tombstone;
-                stored.body = None;
-            },
+            |_, stored, names| bury(stored, names),
         ))
     }
 
     fn change_access(&self, changes: &[AccessChange], _at: u64) -> Result<Vec<Changed>, StoreError> {
-        let put = |change: &AccessChange, stored: &mut StoredKey| {
+        let put = |change: &AccessChange, stored: &mut StoredKey, _: &mut Names| {
             if let Some(body) = &mut stored.body {
                 body.access = change.new.clone();
             }
@@ -250,7 +274,7 @@ impl ShareStore for MemoryStore {
         if !all_wrapped_by(self.held().active_kek(), replacements.iter().map(|new| new.record.as_slice())) {
             return Ok(vec![Changed::OtherKek; replacements.len()]);
         }
-        let put = |new: &Replacement, stored: &mut StoredKey| {
+        let put = |new: &Replacement, stored: &mut StoredKey, _: &mut Names| {
             stored.manifest_digest = new.manifest_digest;
             if let Some(body) = &mut stored.body {
                 body.epoch = new.epoch;

@@ -9,6 +9,7 @@ mod call;
 mod connect;
 pub(super) mod copy;
 mod devices;
+mod names;
 mod rows;
 mod schema;
 mod statements;
@@ -259,8 +260,11 @@ impl ShareStore for PostgresStore {
             }
             if call.insert(number, registration, keys)? == keys.len() as u64 {
                 let used = counter.zip(keys.first()).map(|(counter, new)| devices::use_up(call, &counter, new.key));
-                return Ok(match used.transpose()?.flatten() {
-                    Some(key) => End::Undo(Some(Registered::CounterUsed(key))),
+                if let Some(key) = used.transpose()?.flatten() {
+                    return Ok(End::Undo(Some(Registered::CounterUsed(key))));
+                }
+                return Ok(match call.give_names(keys)? {
+                    Some(key) => End::Undo(Some(Registered::NameTaken(key))),
                     None => End::Keep(Some(Registered::Stored)),
                 });
             }

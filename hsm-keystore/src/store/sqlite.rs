@@ -7,6 +7,7 @@
 mod commit;
 pub(super) mod copy;
 mod devices;
+mod names;
 pub(super) mod schema;
 pub(super) mod statements;
 
@@ -232,6 +233,9 @@ impl ShareStore for SqliteStore {
             if let Some(key) = used.transpose()?.flatten() {
                 return Ok(Registered::CounterUsed(key));
             }
+            if let Some(key) = names::taken(transaction, &keys)? {
+                return Ok(Registered::NameTaken(key));
+            }
             if !all_wrapped_by(active_kek(transaction)?, keys.iter().map(|new| new.record.as_slice())) {
                 return Ok(Registered::OtherKek);
             }
@@ -431,11 +435,12 @@ fn insert(transaction: &Connection, registration: &Registration, keys: &[NewKey]
             ":changed": bounded(*at),
         })?;
     }
-    Ok(())
+    names::give(transaction, keys)
 }
 
 /// Turns a key into a tombstone.
 fn bury(transaction: &Connection, key: &KeyId, at: u64) -> rusqlite::Result<()> {
+    names::free(transaction, key)?;
     transaction
         .prepare_cached(statements::BURY)?
         .execute(params![key.as_bytes(), code(KeyState::Tombstone), bounded(at)])

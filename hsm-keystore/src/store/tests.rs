@@ -1,6 +1,7 @@
 //! One suite for every [`ShareStore`], and what only a file can show.
 
 mod devices;
+mod names;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -33,6 +34,7 @@ pub(super) fn new_key(number: u8) -> NewKey {
         manifest_digest: [number; 32],
         record: record(KEK, number),
         access: StoredAccess { list: vec![number, 3], mac: vec![number, 4] },
+        name: None,
     }
 }
 
@@ -247,6 +249,7 @@ pub(super) fn conforms(store: &dyn ShareStore) {
     assert_eq!(stored, 1);
 
     devices::conform(store);
+    names::conform(store);
 
     // How many there are is kept through all of this.
     assert_eq!(store.confirm(&[id(50)], &BOB, 1).expect("answers"), [Done(Active)]);

@@ -92,7 +92,7 @@ fn fill(config: &Path, count: usize, ids: &Path) -> Outcome {
             let mut buffer = [0; MAX_BYTES];
             let encoded = manifest.encode(&mut buffer).map_err(|error| Trouble::new(error.to_string()))?.to_vec();
             let (key, epoch, manifest_digest) = (manifest.key, manifest.epoch, manifest.digest());
-            Ok(NewKey { key, epoch, manifest: encoded, manifest_digest, record, access })
+            Ok(NewKey { key, epoch, manifest: encoded, manifest_digest, record, access, name: None })
         });
         let new = new.collect::<Outcome<Vec<_>>>()?;
         let (id, content) = (*KeyId::random(&mut rng).as_bytes(), [0; 32]);

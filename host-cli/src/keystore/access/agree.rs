@@ -204,4 +204,4 @@ pub fn revokes(before: &AccessList, after: &AccessList) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::keystore) mod tests;

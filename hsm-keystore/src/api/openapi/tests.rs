@@ -77,6 +77,10 @@ fn describe(route: &Route, schemas: &mut SchemaGenerator) -> Described {
             "confirmOfDevice", "Pending keys of devices become active; for couriers",
             wire::KeysRequest => wire::KeysAnswer, &[403]
         ),
+        "/v1/resolve" => call!(
+            "resolve", "The keys of names, for callers who may do something with them",
+            wire::name::ResolveRequest => wire::name::ResolveAnswer, &[]
+        ),
         "/v1/fetch" => call!(
             "fetch", "Releases shares, sealed to a one-time key; needs the permission g",
             wire::FetchRequest => wire::FetchAnswer, &[]

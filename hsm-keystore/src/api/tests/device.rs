@@ -464,6 +464,7 @@ async fn what_a_device_made_is_not_registered_by_a_person() {
         manifests: vec![encoded(&frame.manifest)],
         sealed: Binary(frame.sealed.clone()),
         access: Vec::new(),
+        names: Vec::new(),
     };
     for name in ["courier", "admin", "owner"] {
         let refused = each(node.post::<KeysAnswer>(&callers[name], "/v1/register", &request).await).remove(0);

@@ -17,6 +17,7 @@ use eds_core::{
             self, AccessAnswer, Asked, Change, ChangeRequest, KIND_X509, KIND_X509_SLASH, ListAnswer, ListRequest,
             WhyAnswer, WhyRequest, read_request,
         },
+        name::{KeyName, ResolveAnswer, ResolveRequest, ResolveResult},
         whoami::WhoAmI,
     },
     directory::{self, Directory, SUITE_P256_AES256GCM},
@@ -45,7 +46,7 @@ use crate::{
     node::{Clock, Node},
     policy::{
         AccessList, Subject,
-        node::{Create, NodePolicy, Party},
+        node::{Create, NodePolicy, Party, Reserved},
         wire,
     },
     server::Limits,
@@ -154,6 +155,14 @@ impl TestNode {
     }
 
     pub(super) fn with_create(create: Create) -> Self {
+        Self::with_policy(create, Vec::new())
+    }
+
+    pub(super) fn with_reserved(path: &str, group: &str) -> Self {
+        Self::with_policy(Create::default(), vec![Reserved { path: path.into(), groups: vec![group.into()] }])
+    }
+
+    fn with_policy(create: Create, reserved: Vec<Reserved>) -> Self {
         let hsm = Arc::new(MemoryHsm::new().expect("made"));
         let id = NodeId::from_bytes([NUMBER as u8; 16]);
         let canary = make_canary(hsm.as_ref(), id).expect("made");
@@ -182,7 +191,7 @@ impl TestNode {
         Log::create(&options).expect("made");
         let audit = Arc::new(Log::open(&options, 0).expect("opens").0);
         let node = Node::new(id, index(NUMBER), directory, hsm, Arc::new(store), Arc::new(StoppedClock), audit);
-        let node = Arc::new(node.with_policy(NodePolicy { administrators, couriers, create }));
+        let node = Arc::new(node.with_policy(NodePolicy { administrators, couriers, create, reserved }));
         let accepted = Accepted::default();
         let authenticator = Authenticator::new(accepted, Box::new(FetchNothing), Arc::new(StoppedClock));
         let authenticator = Arc::new(authenticator.expect("nothing to load"));
@@ -204,7 +213,10 @@ impl TestNode {
         let access = self.node.access.seal(&[(key, list.clone())]).expect("seals").remove(0);
         let voucher = sealed.voucher(&context, self.node.id, &Sha256::digest(&access.list).into());
         let (record, access) = (sealed.records.remove(0), access.vouched(voucher));
-        let new = NewKey { key, epoch: Epoch::new(0), manifest: vec![1], manifest_digest: [1; 32], record, access };
+        let name = Some(KeyName::new(&name_of(key)).expect("a name"));
+        let name = self.node.names.seal(&[(key, name)]).expect("seals").remove(0);
+        let new =
+            NewKey { key, epoch: Epoch::new(0), manifest: vec![1], manifest_digest: [1; 32], record, access, name };
         let registrant = person("owner").registrant().digest();
         let registration = Registration { registrant, id: *key.as_bytes(), content: [1; 32], counter: None, at: NOW };
         assert_eq!(self.node.store.register(&registration, &[new]).expect("stores"), Registered::Stored);
@@ -376,21 +388,48 @@ impl TestNode {
         seal_vec(AwsLcDhKey::generate().expect("made"), &info, &aad, &recipient, &list).expect("seals")
     }
 
+    /// Asks for the keys of names.
+    pub(super) async fn resolve(&self, caller: &Caller, names: &[&str]) -> Vec<(Answer, ResolveResult)> {
+        let request = ResolveRequest { names: names.iter().map(|name| (*name).to_owned()).collect() };
+        match self.post::<ResolveAnswer>(caller, "/v1/resolve", &request).await {
+            Ok(answer) => {
+                let with_answer = |result: ResolveResult| {
+                    assert_eq!(result.key.is_some(), result.problem.is_none());
+                    (Answer::of(StatusCode::OK, result.problem.as_ref()), result)
+                };
+                answer.results.into_iter().map(with_answer).collect()
+            }
+            Err(refused) => vec![(refused, ResolveResult::default())],
+        }
+    }
+
     /// Registers a new key; its status and the word of a refusal.
     pub(super) async fn register(&self, caller: &Caller) -> (StatusCode, Option<String>) {
+        self.register_named(caller, 1, None).await.1
+    }
+
+    /// Registers a new key under a name.
+    pub(super) async fn register_named(
+        &self,
+        caller: &Caller,
+        registration: u8,
+        name: Option<&str>,
+    ) -> (KeyId, (StatusCode, Option<String>)) {
         let (manifest, shares) = self.made();
         let registrant = caller.0.as_ref().map(|principal| principal.registrant()).unwrap_or_default();
         let sealed = self.sealed(&manifest, &shares, NUMBER, &registrant);
         let request = RegisterRequest {
-            registration: Binary(vec![1; 16]),
+            registration: Binary(vec![registration; 16]),
             manifests: vec![encoded(&manifest)],
             sealed: Binary(sealed),
             access: Vec::new(),
+            names: name.map(|name| Some(name.to_owned())).into_iter().collect(),
         };
-        match self.post::<KeysAnswer>(caller, "/v1/register", &request).await {
+        let told = match self.post::<KeysAnswer>(caller, "/v1/register", &request).await {
             Ok(_) => (StatusCode::OK, None),
             Err(refused) => (StatusCode::from_u16(refused.status).expect("a status"), refused.word),
-        }
+        };
+        (manifest.key, told)
     }
 
     pub(super) async fn whoami(&self, caller: &Caller) -> Result<WhoAmI, Answer> {
@@ -449,6 +488,15 @@ impl TestNode {
         }
         Err(Answer::of(status, Some(&serde_json::from_slice(&bytes).expect("a problem document"))))
     }
+}
+
+pub(super) fn random_key() -> KeyId {
+    KeyId::random(&mut UnwrapErr(SysRng))
+}
+
+/// The name that a stored key has.
+pub(super) fn name_of(key: KeyId) -> String {
+    format!("/ward/{key}/secret")
 }
 
 /// The smallest change.

@@ -138,6 +138,9 @@ impl Call<'_> {
         if keys.is_empty() {
             return Ok(());
         }
+        if to == KeyState::Tombstone {
+            self.free_names(keys)?;
+        }
         self.execute(statement, &[&ids(keys), &code(to), &bounded(at)]).map(drop)
     }
 

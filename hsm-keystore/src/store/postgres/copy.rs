@@ -24,7 +24,7 @@ use crate::{
 type Table = (&'static str, &'static [(&'static str, Type)]);
 
 /// What a backup holds, beside the origin. A test compares it with the schema.
-pub(super) const TABLES: [Table; 5] = [
+pub(super) const TABLES: [Table; 6] = [
     ("devices", &[("id", Type::BYTEA), ("enrolment", Type::BYTEA), ("mac", Type::BYTEA), ("changed", Type::INT8)]),
     ("device_counters", &[("device", Type::BYTEA), ("counter", Type::BYTEA), ("key", Type::BYTEA)]),
     (
@@ -64,6 +64,7 @@ pub(super) const TABLES: [Table; 5] = [
             ("changed", Type::INT8),
         ],
     ),
+    ("names", &[("name", Type::BYTEA), ("key", Type::BYTEA), ("mac", Type::BYTEA)]),
 ];
 
 /// Writes the database of one moment to a new file, while others use it.

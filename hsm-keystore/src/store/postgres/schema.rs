@@ -103,6 +103,13 @@ CREATE TRIGGER count_moved AFTER UPDATE ON keys REFERENCING OLD TABLE AS old_row
 ",
     // The tables are as before: see the SQLite schema.
     "",
+    "
+CREATE TABLE names (
+    name BYTEA PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 250),
+    key BYTEA NOT NULL UNIQUE CHECK (length(key) = 16),
+    mac BYTEA NOT NULL
+);
+",
 ];
 
 /// Only one process at a time makes or migrates the tables of a database.
@@ -127,7 +134,7 @@ pub(super) fn create(transaction: &mut Transaction<'_>) -> Result<bool, postgres
 /// Removes the tables, and nothing else that may be in the schema.
 pub(super) fn remove(client: &mut Client) -> Result<(), postgres::Error> {
     client.batch_execute(
-        "DROP TABLE schema_version, origin, keys, registrations, keks, devices, device_counters, counts;
+        "DROP TABLE schema_version, origin, keys, registrations, keks, devices, device_counters, counts, names;
          DROP FUNCTION count_keys",
     )
 }

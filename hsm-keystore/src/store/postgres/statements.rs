@@ -68,12 +68,19 @@ pub(super) const USE_COUNTER: &str = "INSERT INTO device_counters (device, count
      ON CONFLICT (device, counter) DO NOTHING";
 pub(super) const COUNTER: &str = "SELECT key FROM device_counters WHERE device = $1 AND counter = $2";
 
+pub(super) const NAMES: &str = "SELECT n.name, n.key, n.mac FROM unnest($1::bytea[]) AS wanted (name) \
+     JOIN names AS n ON n.name = wanted.name";
+/// Waits for a transaction under way that stores or frees the same name, and inserts nothing if it is another's then.
+pub(super) const INSERT_NAMES: &str = "INSERT INTO names (name, key, mac) SELECT new.name, new.key, new.mac \
+     FROM unnest($1::bytea[], $2::bytea[], $3::bytea[]) AS new (name, key, mac) ON CONFLICT (name) DO NOTHING";
+pub(super) const FREE_NAMES: &str = "DELETE FROM names WHERE key = ANY ($1::bytea[])";
+
 /// Reads a few rows, however many keys there are.
 pub(super) const COUNTS: &str = "SELECT state, sum(keys)::bigint FROM counts GROUP BY state";
 
 /// Those of the above that requests use.
 #[cfg(test)]
-pub(super) const ALL: [&str; 27] = [
+pub(super) const ALL: [&str; 30] = [
     ORIGIN,
     INSERT_ORIGIN,
     REGISTRATION,
@@ -101,4 +108,7 @@ pub(super) const ALL: [&str; 27] = [
     CHANGE_DEVICE,
     USE_COUNTER,
     COUNTER,
+    NAMES,
+    INSERT_NAMES,
+    FREE_NAMES,
 ];

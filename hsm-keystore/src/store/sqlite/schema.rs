@@ -104,6 +104,14 @@ END;
 ",
     // 7. Behind the HMAC of a list may stand a voucher; a release that knows none would call the list altered.
     "",
+    // 8. Keys have names. A row goes with its key: what is deleted leaves no name behind.
+    "
+CREATE TABLE names (
+    name BLOB PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 250),
+    key BLOB NOT NULL UNIQUE CHECK (length(key) = 16),
+    mac BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+",
 ];
 
 pub(in crate::store) fn create(transaction: &Transaction<'_>) -> rusqlite::Result<()> {

@@ -57,12 +57,16 @@ pub(super) const CHANGE_DEVICE: &str =
 pub(super) const COUNTER: &str = "SELECT key FROM device_counters WHERE device = ?1 AND counter = ?2";
 pub(super) const USE_COUNTER: &str = "INSERT INTO device_counters (device, counter, key) VALUES (?1, ?2, ?3)";
 
+pub(super) const NAME: &str = "SELECT key, mac FROM names WHERE name = ?1";
+pub(super) const INSERT_NAME: &str = "INSERT INTO names (name, key, mac) VALUES (?1, ?2, ?3)";
+pub(super) const FREE_NAME: &str = "DELETE FROM names WHERE key = ?1";
+
 /// Reads a few rows, however many keys there are.
 pub(super) const COUNTS: &str = "SELECT state, keys FROM counts";
 
 /// Those of the above that requests use.
 #[cfg(test)]
-pub(super) const ALL: [&str; 30] = [
+pub(super) const ALL: [&str; 33] = [
     ORIGIN,
     INSERT_ORIGIN,
     PING,
@@ -93,4 +97,7 @@ pub(super) const ALL: [&str; 30] = [
     CHANGE_DEVICE,
     COUNTER,
     USE_COUNTER,
+    NAME,
+    INSERT_NAME,
+    FREE_NAME,
 ];

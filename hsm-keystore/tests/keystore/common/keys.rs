@@ -102,6 +102,7 @@ pub(crate) fn sealed(
         manifests: manifests.iter().map(|manifest| encoded(manifest)).collect(),
         sealed: Binary(message),
         access: Vec::new(),
+        names: Vec::new(),
     }
 }
 

@@ -16,7 +16,7 @@ use rand_core::UnwrapErr;
 use super::*;
 
 const CLUSTER: ClusterId = ClusterId::from_bytes([3; 16]);
-pub(in crate::keystore::access) const KEY: KeyId = KeyId::from_bytes([4; 16]);
+pub(in crate::keystore) const KEY: KeyId = KeyId::from_bytes([4; 16]);
 
 fn index(number: u16) -> ShareIndex {
     ShareIndex::new(number).expect("not zero")
@@ -34,7 +34,7 @@ fn node(number: u16) -> Node {
     }
 }
 
-pub(in crate::keystore::access) fn directory(nodes: u16, floor: u8) -> Directory {
+pub(in crate::keystore) fn directory(nodes: u16, floor: u8) -> Directory {
     Directory {
         cluster: CLUSTER,
         name: "test".try_into().expect("fits"),
@@ -45,7 +45,7 @@ pub(in crate::keystore::access) fn directory(nodes: u16, floor: u8) -> Directory
     }
 }
 
-pub(in crate::keystore::access) fn manifest(threshold: u8, nodes: u16) -> Box<Manifest> {
+pub(in crate::keystore) fn manifest(threshold: u8, nodes: u16) -> Box<Manifest> {
     let numbers: Vec<ShareIndex> = (1..=nodes).map(index).collect();
     let rng = &mut UnwrapErr(getrandom::SysRng);
     let params = SplitParams {
@@ -68,7 +68,7 @@ fn subject(name: &str) -> Subject {
     }
 }
 
-pub(in crate::keystore::access) fn list(version: u64, entries: &[(&str, &str)]) -> AccessList {
+pub(in crate::keystore) fn list(version: u64, entries: &[(&str, &str)]) -> AccessList {
     let entry = |(group, may): &(&str, &str)| Entry {
         who: Grantee::Group((*group).into()),
         may: PermissionsText(may.parse().expect("letters")),
