@@ -19,6 +19,8 @@ pub mod encrypt;
 pub mod gateway;
 pub mod key;
 pub mod login;
+pub mod man;
+pub mod names;
 pub mod profile;
 pub mod queue;
 pub mod register;
@@ -124,6 +126,11 @@ enum Command {
     /// Look at the audit logs of the key servers
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Make links under which this program is the commands of gLite: glite-eds-encrypt and others
+    InstallNames(names::InstallNames),
+    /// Write the manual pages of all commands
+    #[command(hide = true)]
+    Man(man::Man),
     /// Make, sign, import, update and show the directory of the key servers
     #[command(subcommand)]
     Cluster(cluster::Cluster),
@@ -157,6 +164,8 @@ impl Cli {
             Command::Queue(command) => return command.run(options),
             Command::Doctor(command) => return command.run(options),
             Command::Audit(command) => return command.run(options),
+            Command::InstallNames(command) => return command.run(),
+            Command::Man(command) => return command.run(),
             Command::Cluster(command) => return command.run(options),
         };
         queue::remind(options);

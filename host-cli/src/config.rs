@@ -37,7 +37,7 @@ pub struct Config {
     pub identity: Identity,
     /// Where `eds login` gets a token.
     pub login: Option<Login>,
-    /// PEM file of the CA that issues the certificates of the key servers.
+    /// PEM file of the CA that issues the certificates of the key servers, or a directory of them, hashed as grids have it.
     pub tls_ca: PathBuf,
     /// Directory of what the client itself keeps: pinned cluster, latencies.
     pub state: PathBuf,
@@ -51,6 +51,8 @@ pub struct Config {
     pub policy: Option<PathBuf>,
     /// The de-identification profile; that of the program when `None`.
     pub profile: Option<PathBuf>,
+    /// Under whose names of keys, beside the user's own, files are encrypted.
+    pub trusted_owners: Vec<String>,
     /// How new keys are shared; without settings, the majority of the active nodes opens them, and all must hold them.
     pub terms: Terms,
 }
@@ -215,6 +217,21 @@ impl Config {
         })?;
         let written: Written =
             toml::from_str(&text).map_err(|source| Error::Invalid { path: file.clone(), source: Box::new(source) })?;
+        Self::of(written, file, &places, environment)
+    }
+
+    /// The settings of a user who has no file: the usual places, and these authorities for the key servers.
+    ///
+    /// # Errors
+    /// [`Error::NoHome`].
+    pub fn without_file(tls_ca: PathBuf) -> Result<Self, Error> {
+        let environment = |variable: &str| std::env::var_os(variable);
+        let places = Places::new(&environment);
+        let written = Written { trust: WrittenTrust { tls_ca }, ..Written::default() };
+        Self::of(written, places.config()?, &places, &environment)
+    }
+
+    fn of(written: Written, file: PathBuf, places: &Places<'_>, environment: Environment<'_>) -> Result<Self, Error> {
         let base = file.parent().unwrap_or(Path::new("")).to_path_buf();
         let at = |path: PathBuf| base.join(path);
         let or = |path: Option<Place>, default: &dyn Fn() -> Result<PathBuf, Error>| match path {
@@ -262,6 +279,7 @@ impl Config {
                 (None, None) => Location::File(places.data("metadata.sqlite")?),
             },
             profile: written.deidentify.profile.map(at),
+            trusted_owners: written.keys.trusted_owners,
             terms: Terms {
                 needed: written.keys.threshold,
                 quorum: written.keys.quorum.map_or(Quorum::All, Quorum::Nodes),
@@ -352,7 +370,7 @@ impl<'a> Places<'a> {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct Written {
     #[serde(default)]
@@ -392,7 +410,7 @@ struct WrittenLogin {
     audience: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct WrittenTrust {
     tls_ca: PathBuf,
@@ -424,6 +442,8 @@ struct WrittenMetadata {
 struct WrittenKeys {
     threshold: Option<u8>,
     quorum: Option<u8>,
+    #[serde(default)]
+    trusted_owners: Vec<String>,
 }
 
 /// What `eds login` asks for, when the configuration does not say.

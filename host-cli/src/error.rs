@@ -12,14 +12,15 @@ use std::{
 };
 
 use eds_core::{
-    api::access::typed::TypedError,
+    api::{access::typed::TypedError, name::NameError},
     ids::{FileId, KeyId},
 };
 
 use crate::{
     audit, catalog, cluster, config, courier, credentials, dicom,
+    glite::ServicesError,
     keystore::{
-        DeliverError, FetchError, KeystoreError, NodeError, NodeFault, Obstacle, RegisterError,
+        self, DeliverError, FetchError, KeystoreError, NodeError, NodeFault, Obstacle, RegisterError,
         access::{AccessError, text::TextError},
     },
     login,
@@ -209,6 +210,92 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A text that cannot be the name of a key.
+    #[error("{text:?} cannot be the name of a key")]
+    NotAName {
+        /// The text.
+        text: String,
+        /// Why not.
+        source: NameError,
+    },
+    /// A name that leads to no key.
+    #[error("the key {name}")]
+    Name {
+        /// The name.
+        name: String,
+        /// Why not.
+        source: keystore::NameError,
+    },
+    /// The name of a key of somebody else, under which something was to be encrypted.
+    #[error(
+        "the name {name} is that of key {key} of {owner} (of {authority}), {}: they may read what is encrypted under it",
+        group.as_ref().map_or("without a group".to_owned(), |group| format!("group {group}"))
+    )]
+    OthersName {
+        /// The name.
+        name: String,
+        /// The key.
+        key: KeyId,
+        /// Whose.
+        owner: String,
+        /// Who vouches for that.
+        authority: String,
+        /// The group of the key.
+        group: Option<String>,
+    },
+    /// No name that this user registered here ends like that.
+    #[error("no key was registered on this computer under a name that ends in {last:?}")]
+    NoRegisteredName {
+        /// The last part.
+        last: String,
+    },
+    /// Several names that this user registered end alike.
+    #[error("several keys have a name that ends in {last:?}: {}", candidates.join(", "))]
+    SeveralNames {
+        /// The last part.
+        last: String,
+        /// The names.
+        candidates: Vec<String>,
+    },
+    /// A file under another key than the one that was named.
+    #[error("the file is encrypted under key {found}, and not under key {expected}")]
+    OtherKey {
+        /// The one that was named.
+        expected: KeyId,
+        /// The one that the file needs.
+        found: KeyId,
+    },
+    /// No node has a key.
+    #[error("key {key} could not be found on any node")]
+    NoSuchKey {
+        /// The key.
+        key: KeyId,
+    },
+    /// Nodes show different access lists.
+    #[error("key {key}: the nodes show different access lists{}", lines(.nodes))]
+    Corrupted {
+        /// The key.
+        key: KeyId,
+        /// Those that differ.
+        nodes: Vec<NodeError>,
+    },
+    /// A change that not every node made.
+    #[error("key {key}: the change is not made on every node{}", lines(.nodes))]
+    NotChangedEverywhere {
+        /// The key.
+        key: KeyId,
+        /// The others.
+        nodes: Vec<NodeError>,
+    },
+    /// A place that this program does not store at.
+    #[error("{remote} is neither a path nor a file: URL")]
+    NoSuchRemote {
+        /// The place.
+        remote: String,
+    },
+    /// `services.xml`.
+    #[error(transparent)]
+    Services(#[from] ServicesError),
     /// The key servers gave neither a key nor a reason.
     #[error("the key servers gave neither a key nor a reason")]
     NothingFetched,
@@ -457,6 +544,13 @@ impl Error {
             Self::Interrupted { .. } => Kind::NotFound,
             Self::NothingToRestore { .. } => Kind::Usage,
             Self::NothingFetched => Kind::Unavailable,
+            Self::NotAName { .. } | Self::NoSuchRemote { .. } | Self::SeveralNames { .. } => Kind::Usage,
+            Self::Name { source, .. } => source.kind(),
+            Self::OthersName { .. } => Kind::Denied,
+            Self::NoRegisteredName { .. } | Self::NoSuchKey { .. } => Kind::NotFound,
+            Self::OtherKey { .. } | Self::Corrupted { .. } => Kind::Damaged,
+            Self::NotChangedEverywhere { nodes, .. } => common_kind(nodes),
+            Self::Services(error) => error.kind(),
             Self::NotEverywhere { nodes, .. } | Self::NotAccepted { nodes, .. } => common_kind(nodes),
             Self::NotDeletedEverywhere { nodes, .. } => common_kind(nodes),
             Self::NotAnId(_) | Self::UnknownProof(_) => Kind::Usage,
@@ -530,6 +624,17 @@ impl Error {
             Self::Interrupted { .. } => Some("register the image again".into()),
             Self::NothingToRestore { .. } => Some("leave out --restore".into()),
             Self::NotEverywhere { key, nodes } => not_everywhere(*key, nodes),
+            Self::Name { source, .. } => source.hint(),
+            Self::OthersName { owner, .. } => Some(format!(
+                "if that is right, name the owner: --owner {owner:?}, or trusted_owners in the section [keys] of the \
+                 configuration; for an owner of another authority, name the key by its id"
+            )),
+            Self::NoRegisteredName { .. } => Some("name the key: ID INPUT OUTPUT".into()),
+            Self::SeveralNames { .. } => Some("say which: ID INPUT OUTPUT".into()),
+            Self::Corrupted { key, .. } => Some(format!("`eds key sync {key} --dry-run` shows how they differ")),
+            Self::NotChangedEverywhere { key, .. } => Some(format!("when those nodes are back: eds key sync {key}")),
+            Self::Services(error) => error.hint(),
+            Self::NotAName { .. } | Self::OtherKey { .. } | Self::NoSuchKey { .. } | Self::NoSuchRemote { .. } => None,
             Self::NotAccepted { nodes, .. } => {
                 let denied = nodes.iter().any(|node| node.fault.kind() == Kind::Denied);
                 denied

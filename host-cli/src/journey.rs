@@ -32,7 +32,8 @@ use std::{
 
 use eds_core::{
     api::{
-        access::{AccessList, Asked, WhyAnswer},
+        access::{AccessList, Asked, KIND_TOKEN, WhyAnswer},
+        name::KeyName,
         whoami::WhoAmI,
     },
     cipher::InputKey,
@@ -51,8 +52,8 @@ use crate::{
     config::Config,
     dicom::Profile,
     keystore::{
-        Evidence, Fetched, Identity, KeyStatus, Keystore, Latencies, Message, NewKey, NodeError, NodeFault, NodeStatus,
-        NodeView, Prepared, RegisterError, Registered, Terms, Want,
+        Evidence, Fetched, Identity, KeyStatus, Keystore, Latencies, Message, NameError, Named, NewKey, NodeError,
+        NodeFault, NodeStatus, NodeView, Prepared, RegisterError, Registered, Terms, Want,
         access::{
             AccessError, Changed, Everywhere,
             agree::{Repair, Seen, Share},
@@ -80,6 +81,8 @@ pub struct Nodes {
     state: PathBuf,
     /// The caller, for display.
     registrant: String,
+    /// Who vouches for the caller, when that is an authority of certificates.
+    authority: Option<Vec<u8>>,
 }
 
 impl Nodes {
@@ -94,7 +97,13 @@ impl Nodes {
         let keystore = Keystore::connect(trust.directory, &identity, Latencies::load(&config.state));
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
         runtime.block_on(identity.proof().freshen())?;
-        Ok(Self { keystore, runtime, state: config.state.clone(), registrant: identity.subject() })
+        Ok(Self {
+            keystore,
+            runtime,
+            state: config.state.clone(),
+            registrant: identity.subject(),
+            authority: identity.authority(),
+        })
     }
 
     /// The signed directory in use.
@@ -105,6 +114,58 @@ impl Nodes {
     /// The quorum client itself.
     pub fn keystore(&self) -> &Keystore {
         &self.keystore
+    }
+
+    /// The keys of names, in order.
+    pub fn resolve_all(&self, names: &[KeyName]) -> Vec<Result<Named, Error>> {
+        if names.is_empty() {
+            return Vec::new();
+        }
+        let found = self.runtime.block_on(self.keystore.resolve(names)).into_iter().zip(names);
+        let with_name = |(found, name): (Result<Named, NameError>, &KeyName)| {
+            found.map_err(|source| Error::Name { name: name.as_str().into(), source })
+        };
+        found.map(with_name).collect()
+    }
+
+    /// The key of a name.
+    ///
+    /// # Errors
+    /// [`Error::Name`].
+    pub fn resolve(&self, name: &KeyName) -> Result<Named, Error> {
+        self.resolve_all(std::slice::from_ref(name)).pop().unwrap_or(Err(Error::NothingFetched))
+    }
+
+    /// The key of a name under which something is to be encrypted. Who owns the key says who may read that, so it is the
+    /// caller's own, or of an owner whom the caller named, in the namespace of the caller's own name.
+    ///
+    /// # Errors
+    /// [`Error::Name`], [`Error::OthersName`].
+    pub fn resolve_to_encrypt(&self, name: &KeyName, owners: &[&str]) -> Result<Want, Error> {
+        let Named { key, manifest, owner, group } = self.resolve(name)?;
+        let own = owner.registrant().digest() == *self.keystore.registrant();
+        let namespace = match self.authority.as_deref() {
+            Some(authority) => owner.namespace.0 == authority,
+            None => owner.kind == KIND_TOKEN,
+        };
+        if own || (namespace && owners.contains(&owner.shown().as_str())) {
+            return Ok(Want { key, evidence: Evidence::Recorded(Box::new(manifest)) });
+        }
+        let (owner, authority) = (owner.shown(), owner.authority());
+        Err(Error::OthersName { name: name.as_str().into(), key, owner, authority, group })
+    }
+
+    /// Registers a key, under a name or none, with every node.
+    ///
+    /// # Errors
+    /// [`crate::keystore::RegisterError`]; then nothing is registered.
+    pub fn register_named(&self, key: &NewKey, name: Option<&KeyName>, terms: Terms) -> Result<Registered, Error> {
+        let prepared = self.keystore.prepare(std::slice::from_ref(key), terms)?;
+        let prepared = match name {
+            Some(name) => prepared.named(name.clone()),
+            None => prepared,
+        };
+        Ok(self.runtime.block_on(self.keystore.register(prepared))?)
     }
 
     /// Fetches several keys in one call to each node, in order, and the nodes that answered wrongly.
@@ -332,10 +393,14 @@ fn deliver(unlocked: Unlocked<'_>, output: Output, of_payload: impl Fn(payload::
     }
 }
 
-/// The key of a container's payload. A device encrypts for a purpose of its own, and the manifest says that a device did.
+/// The key of a container's payload.
 fn payload_key(fetched: &Fetched) -> InputKey {
-    let purpose = if fetched.manifest.origin.is_some() { PURPOSE_IMAGE } else { PURPOSE_FILE };
-    fetched.secret.input_key(purpose, fetched.manifest.key)
+    fetched.secret.input_key(payload_purpose(&fetched.manifest), fetched.manifest.key)
+}
+
+/// What a key encrypts payloads for. A device encrypts for a purpose of its own, and the manifest says that a device did.
+fn payload_purpose(manifest: &Manifest) -> &'static str {
+    if manifest.origin.is_some() { PURPOSE_IMAGE } else { PURPOSE_FILE }
 }
 
 /// The bytes of a manifest, for a database.

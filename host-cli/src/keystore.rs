@@ -46,7 +46,7 @@ pub use latency::Latencies;
 pub use name::{NameError, Named};
 pub use register::{NewKey, Prepared, Quorum, Registered, Terms};
 pub use status::{KeyStatus, NodeStatus, NodeView};
-pub use transport::{HttpTransport, Transport};
+pub use transport::{Call, HttpTransport, Transport};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -4,9 +4,13 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use eds::commands::Cli;
+use eds::{commands::Cli, glite};
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    if let Some(original) = arguments.next().as_ref().and_then(glite::started_as) {
+        return original.run(std::env::args_os());
+    }
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

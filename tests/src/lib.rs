@@ -23,6 +23,7 @@ pub mod imaging;
 pub mod issuer;
 pub mod kills;
 pub mod node;
+pub mod originals;
 pub mod pki;
 pub mod ports;
 pub mod postgres;

@@ -1,6 +1,7 @@
 //! `eds key`: what the key servers hold of keys, and who may do what with them.
 
-mod access;
+pub(crate) mod access;
+mod register;
 mod remove;
 mod status;
 mod sync;
@@ -9,19 +10,25 @@ mod why;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
-use eds_core::ids::{FileId, KeyId};
+use eds_core::{
+    api::name::KeyName,
+    ids::{FileId, KeyId},
+};
 
 use super::Options;
 use crate::{
     Error,
     catalog::{self, Catalog},
     config::Config,
+    journey::Nodes,
     metadata::{Metadata, Role},
 };
 
 /// Look at keys on the key servers, and say who may use them.
 #[derive(Subcommand, Debug)]
 pub enum Key {
+    /// Make a key with a name, for files that are encrypted under it later
+    Register(register::Register),
     /// Show what each key server holds of a key
     Status(status::Status),
     /// Tell every key server again that all of them hold a key, after a registration that could not tell all
@@ -47,6 +54,7 @@ pub enum Key {
 impl Key {
     pub(super) fn run(self, options: &Options) -> Result<(), Error> {
         match self {
+            Self::Register(command) => command.run(options),
             Self::Status(command) => command.run(options),
             Self::Confirm(command) => command.run(options),
             Self::Ls(command) => command.run(options),
@@ -70,7 +78,7 @@ struct Part {
 }
 
 impl Part {
-    /// The key that an id stands for: of a catalog entry, or the id itself.
+    /// The key that a name or an id stands for: of a catalog entry, or the id itself.
     fn resolve(self, id: &str, config: &Config) -> Result<KeyId, Error> {
         if self.private {
             let image: FileId = id.parse().map_err(|_| Error::NotAnId(id.into()))?;
@@ -80,7 +88,10 @@ impl Part {
             let project = Metadata::open(&config.metadata)?.project_key(role)?;
             return project.map(|project| project.key).ok_or(Error::NoProject);
         }
-        resolve(id, &config.catalog)
+        match KeyName::new(id) {
+            Ok(name) => Ok(Nodes::open(config)?.resolve(&name)?.key),
+            Err(_) => resolve(id, &config.catalog),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use eds_core::ids::{KeyId, Threshold};
 
-use super::{Nodes, PURPOSE_FILE, Seal, deliver, payload_key};
+use super::{Nodes, PURPOSE_FILE, Seal, deliver, payload_key, payload_purpose};
 use crate::{
     Error,
     keystore::{Evidence, NewKey, NodeError, Terms, Want},
@@ -69,13 +69,68 @@ pub fn encrypt(
     Ok(Encrypted { key: key.id, threshold, unconfirmed: registered.unconfirmed, late: registered.late })
 }
 
+/// What was encrypted under a key that was there.
+#[derive(Debug)]
+pub struct Under {
+    /// The key.
+    pub key: KeyId,
+    /// How many of how many nodes open it.
+    pub threshold: Threshold,
+    /// Nodes that answered wrongly.
+    pub culprits: Vec<NodeError>,
+}
+
+/// Encrypts `input` under a key that is registered. Each file has a salt of its own.
+///
+/// # Errors
+/// What fetching the key, reading or writing failed with. A file appears under its name only when it is whole.
+pub fn encrypt_under(
+    nodes: &Nodes,
+    want: &Want,
+    input: &mut (impl Read + Send + ?Sized),
+    output: Output,
+) -> Result<Under, Error> {
+    let (mut fetched, culprits) = nodes.fetch_all(std::slice::from_ref(want))?;
+    let fetched = fetched.pop().ok_or(Error::NothingFetched)?;
+    let seal = Seal::under(&fetched.secret, &fetched.manifest, payload_purpose(&fetched.manifest));
+    drop(fetched);
+    match output {
+        Output::File(file) => {
+            seal.write(input, Target::File(file.file()))?;
+            file.finish()?;
+        }
+        Output::Stdout => {
+            let mut stdout = std::io::stdout().lock();
+            seal.write(input, Target::Stream(&mut stdout))?;
+            stdout.flush().map_err(payload::Error::Write)?;
+        }
+    }
+    Ok(Under { key: want.key, threshold: seal.threshold, culprits })
+}
+
 /// Decrypts a container with the key that its header names; returns that key and the nodes that answered wrongly.
 ///
 /// # Errors
 /// What reading, fetching, checking or writing failed with. A file appears under its name only when it is whole.
 pub fn decrypt(nodes: &Nodes, input: Source<'_>, output: Output) -> Result<(KeyId, Vec<NodeError>), Error> {
+    decrypt_with(nodes, input, output, None)
+}
+
+/// As [`decrypt`], and only if the key is the one that is expected.
+///
+/// # Errors
+/// As [`decrypt`]; [`Error::OtherKey`].
+pub fn decrypt_with(
+    nodes: &Nodes,
+    input: Source<'_>,
+    output: Output,
+    expected: Option<KeyId>,
+) -> Result<(KeyId, Vec<NodeError>), Error> {
     let container = Container::read(input)?;
     let header = *container.header();
+    if let Some(expected) = expected.filter(|expected| *expected != header.key) {
+        return Err(Error::OtherKey { expected, found: header.key });
+    }
     let (mut fetched, culprits) =
         nodes.fetch_all(&[Want { key: header.key, evidence: Evidence::Anchor(header.anchor) }])?;
     let fetched = fetched.pop().ok_or(Error::NothingFetched)?;

@@ -119,8 +119,8 @@ pub struct Chown {
 }
 
 /// Whose names are typed.
-#[derive(Args, Debug, Clone)]
-pub(super) struct Names {
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct Names {
     /// The certificate of the authority that vouches for the names typed [default: the one that vouches for you]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -128,7 +128,7 @@ pub(super) struct Names {
 
 impl Names {
     /// What names are looked for in.
-    pub(super) fn namespace(&self, config: &Config) -> Result<Namespace, Error> {
+    pub(crate) fn namespace(&self, config: &Config) -> Result<Namespace, Error> {
         let authority = match &self.ca {
             Some(file) => Some(certificate(file, |certificate| certificate.subject().as_raw().to_vec())?),
             None => Identity::load(config)?.authority(),
@@ -231,7 +231,7 @@ impl Acl {
     }
 }
 
-fn verbose(id: &str, views: &[NodeView<Seen>]) -> String {
+pub(crate) fn verbose(id: &str, views: &[NodeView<Seen>]) -> String {
     views.iter().fold(String::new(), |text, view| {
         let said = match &view.answer {
             Ok(seen) => describe(id, &seen.list),
@@ -242,7 +242,7 @@ fn verbose(id: &str, views: &[NodeView<Seen>]) -> String {
 }
 
 /// The nodes that do not show the list that counts.
-fn differing(views: &[NodeView<Seen>], digest: &[u8; 32]) -> Vec<NodeError> {
+pub(crate) fn differing(views: &[NodeView<Seen>], digest: &[u8; 32]) -> Vec<NodeError> {
     let of = |view: &NodeView<Seen>| {
         let fault = match &view.answer {
             Ok(seen) if seen.digest == *digest => return None,
@@ -286,23 +286,41 @@ impl Setacl {
     }
 
     fn entries(&self, namespace: &Namespace) -> Result<Entries, Error> {
-        let all = |texts: &[String]| texts.iter().map(|text| entry(namespace, text)).collect::<Result<_, Error>>();
-        if let Some(file) = &self.replace_from {
-            return Ok(Entries::Replace(all(&lines(file)?)?));
+        match &self.replace_from {
+            Some(file) => replacing(namespace, &lines(file)?),
+            None => entries_of(namespace, &self.modify, &self.delete, &self.replace),
         }
-        if self.replace == ["NONE"] {
-            return Ok(Entries::Replace(Vec::new()));
-        }
-        if !self.replace.is_empty() {
-            return Ok(Entries::Replace(all(&self.replace)?));
-        }
-        let delete = self.delete.iter().map(|text| grantee(namespace, text)).collect::<Result<_, Error>>()?;
-        Ok(Entries::Edit { modify: all(&self.modify)?, delete })
     }
 }
 
+/// What is to become of entries that were typed; `NONE` in the place of all is no entry.
+pub(crate) fn entries_of(
+    namespace: &Namespace,
+    modify: &[String],
+    delete: &[String],
+    replace: &[String],
+) -> Result<Entries, Error> {
+    if replace == ["NONE"] {
+        return Ok(Entries::Replace(Vec::new()));
+    }
+    if !replace.is_empty() {
+        return replacing(namespace, replace);
+    }
+    let delete = delete.iter().map(|text| grantee(namespace, text)).collect::<Result<_, Error>>()?;
+    Ok(Entries::Edit { modify: parsed(namespace, modify)?, delete })
+}
+
+/// These entries in the place of all.
+pub(crate) fn replacing(namespace: &Namespace, entries: &[String]) -> Result<Entries, Error> {
+    parsed(namespace, entries).map(Entries::Replace)
+}
+
+fn parsed(namespace: &Namespace, texts: &[String]) -> Result<Vec<Entry>, Error> {
+    texts.iter().map(|text| entry(namespace, text)).collect()
+}
+
 /// The entries in a file: `#` starts a comment, and an empty line ends it.
-fn lines(file: &Path) -> Result<Vec<String>, Error> {
+pub(crate) fn lines(file: &Path) -> Result<Vec<String>, Error> {
     let input: Box<dyn Read> = if file == Path::new("-") {
         Box::new(std::io::stdin())
     } else {
