@@ -224,7 +224,7 @@ fn explained(node: &Node, caller: &Principal, request: WhyRequest) -> Result<Why
             (subject.unwrap_or_else(nobody), groups.map_err(bad)?)
         }
     };
-    let Some(Found { stored, list, .. }) = found(node, &[key])?.next().transpose()? else {
+    let Some(Found { stored, list, .. }) = found(node, &[key])?.pop().transpose()? else {
         return Err(ApiError::internal());
     };
     Ok(WhyAnswer {

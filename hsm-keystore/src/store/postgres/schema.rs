@@ -7,7 +7,7 @@ use postgres::{Client, GenericClient, Transaction};
 use crate::store::sqlite::schema::{VERSION, known_version};
 
 /// What leads to each version from the one before.
-pub(super) const STEPS: [&str; 7] = [
+pub(super) const STEPS: [&str; 8] = [
     "
 CREATE TABLE schema_version (only_one BIGINT PRIMARY KEY CHECK (only_one = 1), version BIGINT NOT NULL);
 INSERT INTO schema_version VALUES (1, 1);

@@ -21,10 +21,10 @@ fn key_of(connection: &Connection, name: &KeyName) -> rusqlite::Result<Option<St
 /// The first of these keys whose name is another's.
 pub(super) fn taken(transaction: &Connection, keys: &[NewKey]) -> rusqlite::Result<Option<KeyId>> {
     for new in keys {
-        if let Some(name) = &new.name {
-            if key_of(transaction, &name.name)?.is_some() {
-                return Ok(Some(new.key));
-            }
+        if let Some(name) = &new.name
+            && key_of(transaction, &name.name)?.is_some()
+        {
+            return Ok(Some(new.key));
         }
     }
     Ok(None)

@@ -18,7 +18,7 @@ pub(in crate::store) const VERSION: u32 = STEPS.len() as u32;
 const APPLICATION: i64 = 0x4544_534b;
 
 /// What leads to each version from the one before.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     // 1. Keys keep their registrant in their own row: it is asked with every change.
     "
 CREATE TABLE origin (
