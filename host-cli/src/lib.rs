@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+mod authorities;
 pub mod catalog;
 pub mod cluster;
 pub mod commands;

@@ -8,6 +8,10 @@
 //! |---|---|
 //! | `site` | the storages of the configuration, by name and by URL |
 //! | `local`, `memory` | objects as files of this machine, or for tests |
+//! | `remote` | what all storages elsewhere have in common, over the `Door` that each protocol is |
+//! | `reader`, `attempts` | ranges read ahead, trying again |
+//! | `http`, `webdav` | HTTP, WebDAV and XRootD's HTTP |
+//! | `s3`, `sftp`, `gfal` | features of that name |
 //! | `fault` | what a storage elsewhere did not do, and whether asking again may help |
 
 use std::{
@@ -21,18 +25,29 @@ use eds_core::ids::FileId;
 
 use crate::{credentials, error::Kind, output};
 
-use self::local::LocalStore;
 pub use self::{
     fault::Fault,
     site::{Protocol, Site, Sites},
 };
+use self::{local::LocalStore, remote::RemoteStore};
 
-#[cfg(test)]
-mod conformance;
+mod attempts;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod fault;
+#[cfg(feature = "gfal")]
+mod gfal;
+mod http;
 pub mod local;
 pub mod memory;
+mod reader;
+mod remote;
+#[cfg(feature = "s3")]
+mod s3;
+#[cfg(feature = "sftp")]
+mod sftp;
 pub mod site;
+mod webdav;
 
 /// A place for objects.
 ///
@@ -96,35 +111,42 @@ pub trait Object: Read + Seek + Send {
 /// # Errors
 /// As [`Site::open`].
 pub fn open(site: &Site) -> Result<Box<dyn ObjectStore>, Error> {
-    match site.url().protocol() {
-        Protocol::File => Ok(Box::new(LocalStore::open(site.url().path().as_ref())?)),
-        _ => Err(not_built(site)),
-    }
+    Ok(open_any(site)?.into_store())
 }
 
-/// Opens what lies at this path below the URL of a site.
-fn open_path(site: &Site, path: &str) -> Result<Box<dyn Object>, Error> {
-    match site.url().protocol() {
-        Protocol::File => LocalStore::open(site.url().path().as_ref())?.open_path(path),
-        _ => Err(not_built(site)),
-    }
+/// A store that also knows objects whose names are not ours.
+trait Paths: ObjectStore {
+    /// Opens what lies at this path below the URL of the site.
+    fn open_path(&self, path: &str) -> Result<Box<dyn Object>, Error>;
+
+    /// Deletes what lies there.
+    fn delete_path(&self, path: &str) -> Result<(), Error>;
+
+    /// The store alone.
+    fn into_store(self: Box<Self>) -> Box<dyn ObjectStore>;
 }
 
-/// Deletes what lies at this path below the URL of a site.
-fn delete_path(site: &Site, path: &str) -> Result<(), Error> {
-    match site.url().protocol() {
-        Protocol::File => LocalStore::open(site.url().path().as_ref())?.delete_path(path),
-        _ => Err(not_built(site)),
-    }
+fn open_any(site: &Site) -> Result<Box<dyn Paths>, Error> {
+    Ok(match site.url().protocol() {
+        Protocol::File => Box::new(LocalStore::open(site.url().path().as_ref())?),
+        Protocol::Http { tls } => Box::new(RemoteStore::new(site, webdav::WebDav::new(site, tls)?)),
+        #[cfg(feature = "s3")]
+        Protocol::S3 => Box::new(RemoteStore::new(site, s3::S3::new(site)?)),
+        #[cfg(not(feature = "s3"))]
+        Protocol::S3 => return Err(not_built(site, "s3")),
+        #[cfg(feature = "sftp")]
+        Protocol::Sftp => Box::new(RemoteStore::new(site, sftp::SftpDoor::new(site)?)),
+        #[cfg(not(feature = "sftp"))]
+        Protocol::Sftp => return Err(not_built(site, "sftp")),
+        #[cfg(feature = "gfal")]
+        Protocol::Gfal => Box::new(RemoteStore::new(site, gfal::GfalDoor::new(site)?)),
+        #[cfg(not(feature = "gfal"))]
+        Protocol::Gfal => return Err(not_built(site, "gfal")),
+    })
 }
 
-fn not_built(site: &Site) -> Error {
-    let feature = match site.url().protocol() {
-        Protocol::S3 => "s3",
-        Protocol::Sftp => "sftp",
-        Protocol::Gfal => "gfal",
-        Protocol::File | Protocol::Http { .. } => "default",
-    };
+#[cfg(not(all(feature = "s3", feature = "sftp", feature = "gfal")))]
+fn not_built(site: &Site, feature: &'static str) -> Error {
     Error::NotBuilt { url: site.url().to_string(), feature }
 }
 

@@ -44,6 +44,7 @@ struct WrittenSite {
     user: Option<String>,
     password_file: Option<PathBuf>,
     key_file: Option<PathBuf>,
+    known_hosts: Option<PathBuf>,
     /// Whether the caller's own certificate or proxy is shown where none is named here.
     #[serde(default = "yes")]
     identify: bool,
@@ -127,6 +128,7 @@ impl WrittenSite {
             user: self.user,
             password_file: self.password_file.map(at),
             key_file: self.key_file.map(at),
+            known_hosts: self.known_hosts.map(at),
             // The grid's authorities vouch for the grid's servers; the system's for all others.
             ca: self.ca.map(at).or_else(|| usual.authorities.clone().filter(|_| self.url.starts_with("davs:"))),
             endpoint: self.endpoint,

@@ -9,31 +9,21 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::ClientConfig;
 use zeroize::Zeroizing;
 
 use super::Error;
+use crate::authorities;
 
 /// The client.
 pub(super) struct Https(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 impl Https {
     /// A client that believes servers of these authorities; without a file, of those that the system believes.
-    pub(super) fn new(authorities: Option<&Path>) -> Result<Self, Error> {
-        let usual = || SYSTEM.iter().map(Path::new).find(|path| path.exists());
-        let path = authorities.or_else(usual).unwrap_or(Path::new("ca-certificates.crt"));
-        let wrong = |problem: String| Error::Authorities { path: path.into(), problem };
-        let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect)
-            .map_err(|error| wrong(format!("cannot be read as PEM certificates: {error}")))?;
-        let mut roots = RootCertStore::empty();
-        let (added, _) = roots.add_parsable_certificates(certificates);
-        if added == 0 {
-            return Err(wrong("holds no authority that can be used".into()));
-        }
+    pub(super) fn new(place: Option<&Path>) -> Result<Self, Error> {
+        let roots = authorities::load(place)
+            .map_err(|error| Error::Authorities { path: error.path, problem: error.problem })?;
+        let wrong = |problem: String| Error::Authorities { path: place.map(Into::into).unwrap_or_default(), problem };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -95,8 +85,6 @@ fn encode(value: &str, out: &mut String) {
     }
 }
 
-/// Where systems keep the authorities that they believe: Debian's, and Red Hat's.
-const SYSTEM: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 const DEADLINE: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 256 * 1024;
 

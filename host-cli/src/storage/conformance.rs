@@ -1,4 +1,5 @@
-//! What every storage must do; each implementation runs it in its tests.
+//! What every storage must do; each implementation runs it in its tests, those elsewhere over real servers.
+#![expect(clippy::missing_panics_doc, reason = "a broken promise is a panic, as in any test")]
 
 use std::{
     io::{Read as _, Seek as _, SeekFrom, Write as _},
@@ -10,18 +11,20 @@ use eds_core::ids::FileId;
 use crate::storage::{Error, ObjectName, ObjectStore};
 
 /// Runs the whole suite over a store.
-pub(crate) fn run(store: &dyn ObjectStore) {
+pub fn run(store: &dyn ObjectStore) {
     what_was_put_is_read_back(store);
     an_object_is_written_at_any_position(store);
     an_object_is_read_from_any_position(store);
     an_unfinished_object_does_not_exist(store);
     an_object_is_never_overwritten(store);
+    a_large_object_is_whole_and_read_from_its_middle(store);
+    objects_are_written_and_read_by_several_at_a_time(store);
     a_deleted_object_is_gone(store);
     what_is_not_there_is_not_found(store);
 }
 
 /// Puts an object under a fresh name.
-pub(crate) fn put(store: &dyn ObjectStore, bytes: &[u8]) -> ObjectName {
+pub fn put(store: &dyn ObjectStore, bytes: &[u8]) -> ObjectName {
     let name = fresh();
     let object = store.create(&name).expect("creates");
     object.file().write_all(bytes).expect("writes");
@@ -30,13 +33,14 @@ pub(crate) fn put(store: &dyn ObjectStore, bytes: &[u8]) -> ObjectName {
 }
 
 /// The whole object.
-pub(crate) fn bytes(store: &dyn ObjectStore, name: &ObjectName) -> Vec<u8> {
+pub fn bytes(store: &dyn ObjectStore, name: &ObjectName) -> Vec<u8> {
     let mut bytes = Vec::new();
     store.open(name).expect("opens").read_to_end(&mut bytes).expect("reads");
     bytes
 }
 
-fn fresh() -> ObjectName {
+/// A name that no object has.
+pub fn fresh() -> ObjectName {
     let mut id = [0; 16];
     getrandom::fill(&mut id).expect("random");
     ObjectName::of(FileId::from_bytes(id))
@@ -94,6 +98,36 @@ fn an_object_is_never_overwritten(store: &dyn ObjectStore) {
     one.finish().expect("finishes");
     assert!(matches!(two.finish(), Err(Error::Exists { .. })));
     assert_eq!(bytes(store, &name), b"one");
+}
+
+/// Larger than what any store sends in one piece.
+fn a_large_object_is_whole_and_read_from_its_middle(store: &dyn ObjectStore) {
+    let mut content = vec![0; 40 * 1024 * 1024 + 1];
+    getrandom::fill(&mut content).expect("random");
+    let name = put(store, &content);
+    assert!(bytes(store, &name) == content, "a large object comes back as it was");
+    let mut object = store.open(&name).expect("opens");
+    let mut piece = vec![0; 1024 * 1024];
+    object.seek(SeekFrom::Start(17_000_001)).expect("seeks");
+    object.read_exact(&mut piece).expect("reads");
+    assert!(
+        content.get(17_000_001..).is_some_and(|rest| rest.starts_with(&piece)),
+        "a piece of the middle is the middle"
+    );
+    store.delete(&name).expect("deletes");
+}
+
+fn objects_are_written_and_read_by_several_at_a_time(store: &dyn ObjectStore) {
+    std::thread::scope(|scope| {
+        for number in 0..8u8 {
+            scope.spawn(move || {
+                let content = vec![number; 300_000];
+                let name = put(store, &content);
+                assert!(bytes(store, &name) == content, "object {number}");
+                store.delete(&name).expect("deletes");
+            });
+        }
+    });
 }
 
 fn a_deleted_object_is_gone(store: &dyn ObjectStore) {

@@ -2,7 +2,7 @@
 //!
 //! Texts from a server are shortened and stripped of control characters before they are shown.
 
-use std::{io, time::Duration};
+use std::{error::Error as StdError, io, time::Duration};
 
 use crate::error::Kind;
 
@@ -86,10 +86,26 @@ impl Fault {
 }
 
 /// A text of a server, fit to be shown: one line, not too long.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the stores that speak a protocol"))]
 pub(super) fn said(text: &str) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     line.chars().filter(|letter| !letter.is_control()).take(MAX_SAID).collect()
+}
+
+/// The innermost cause of an error, which is the one that says something.
+pub(super) fn deepest(error: &(dyn StdError + 'static)) -> String {
+    let mut deepest = error;
+    while let Some(cause) = inner(deepest) {
+        deepest = cause;
+    }
+    said(&deepest.to_string())
+}
+
+/// An I/O error gives out only the source of the error that it holds, not that error itself.
+fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(held) => Some(held),
+        None => error.source(),
+    }
 }
 
 const MAX_SAID: usize = 200;

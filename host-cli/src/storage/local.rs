@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     output::{self, Existing, OutputFile},
-    storage::{Error, Fault, NewObject, Object, ObjectName, ObjectStore, site::LOCAL},
+    storage::{Error, Fault, NewObject, Object, ObjectName, ObjectStore, Paths, site::LOCAL},
 };
 
 /// A directory with objects.
@@ -51,19 +51,22 @@ impl LocalStore {
     }
 }
 
-/// Objects by their path below the directory, which need not be a name of ours.
-impl LocalStore {
-    pub(super) fn open_path(&self, path: &str) -> Result<Box<dyn Object>, Error> {
+impl Paths for LocalStore {
+    fn open_path(&self, path: &str) -> Result<Box<dyn Object>, Error> {
         let file = self.root.join(path);
         let file = File::open(&file).map_err(|source| of_path(&file, source))?;
         Ok(Box::new(LocalObject(file)))
     }
 
-    pub(super) fn delete_path(&self, path: &str) -> Result<(), Error> {
+    fn delete_path(&self, path: &str) -> Result<(), Error> {
         let file = self.root.join(path);
         fs::remove_file(&file)
             .and_then(|()| output::sync_directory(&File::open(file.parent().unwrap_or(&self.root))?))
             .map_err(|source| of_path(&file, source))
+    }
+
+    fn into_store(self: Box<Self>) -> Box<dyn ObjectStore> {
+        self
     }
 }
 

@@ -25,12 +25,14 @@ pub struct Access {
     pub proofs: Vec<Proof>,
     /// A file with a bearer token for this storage.
     pub token_file: Option<PathBuf>,
-    /// A name and a file with its password (HTTP) or with the private key of SSH (SFTP).
+    /// A name, for a password (HTTP) or an SSH key (SFTP).
     pub user: Option<String>,
     /// A file with the password of `user`.
     pub password_file: Option<PathBuf>,
     /// A file with an S3 access key and its secret, or with an SSH private key.
     pub key_file: Option<PathBuf>,
+    /// The known hosts of SSH; the user's own when there is none.
+    pub known_hosts: Option<PathBuf>,
     /// PEM file or directory of the authorities of the storage's server; those that the system believes when there is none.
     pub ca: Option<PathBuf>,
     /// The server of an `s3://` URL; Amazon's when there is none.
@@ -107,7 +109,7 @@ impl Site {
     /// As [`Site::open`] and [`ObjectStore::open`]; [`Error::OtherPlace`] when the URL is of elsewhere.
     pub fn open_url(&self, url: &str) -> Result<Box<dyn Object>, Error> {
         let path = self.path_of(url).ok_or_else(|| Error::OtherPlace { url: url.into() })?;
-        super::open_path(self, path)
+        super::open_any(self)?.open_path(path)
     }
 
     /// Deletes any object below the URL of this site.
@@ -116,7 +118,7 @@ impl Site {
     /// As [`Site::open_url`].
     pub fn delete_url(&self, url: &str) -> Result<(), Error> {
         let path = self.path_of(url).ok_or_else(|| Error::OtherPlace { url: url.into() })?;
-        super::delete_path(self, path)
+        super::open_any(self)?.delete_path(path)
     }
 
     /// The part of a URL that is below this site's, if it is and does not lead out again.
