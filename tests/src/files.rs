@@ -1,13 +1,24 @@
 //! Looking at files as an attacker or a careful user would.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use rusqlite::{Connection, types::ValueRef};
 
 use crate::{Outcome, give_up, trouble::During as _};
+
+/// Writes a file that only its owner may read.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Outcome {
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    Ok(file.write_all(bytes)?)
+}
 
 /// Every file below a folder, in order of name; sockets are none.
 ///

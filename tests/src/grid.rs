@@ -30,13 +30,19 @@ impl Grid {
         Ok(Self { folder: folder.into(), made: AtomicU32::new(0) })
     }
 
+    /// The directory of the authorities of the grid, as `X509_CERT_DIR` names it.
+    pub fn authorities(&self) -> PathBuf {
+        self.folder.join("certificates")
+    }
+
+    /// The directory of the VOMS servers that are believed, as `X509_VOMS_DIR` names it.
+    pub fn voms(&self) -> PathBuf {
+        self.folder.join("vomsdir")
+    }
+
     /// What a node that believes this grid has in its settings.
     pub fn settings(&self) -> String {
-        format!(
-            "\n[authn]\nca_directory = {:?}\nvoms_directory = {:?}\n",
-            self.folder.join("certificates"),
-            self.folder.join("vomsdir")
-        )
+        format!("\n[authn]\nca_directory = {:?}\nvoms_directory = {:?}\n", self.authorities(), self.voms())
     }
 
     /// A person's own certificate and key.

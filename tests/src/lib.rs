@@ -31,6 +31,7 @@ pub mod process;
 pub mod relay;
 pub mod sample;
 pub mod shares;
+pub mod storages;
 pub mod trouble;
 pub mod user;
 pub mod ward;

@@ -24,7 +24,7 @@ keyUsage=critical,digitalSignature,keyEncipherment
 extendedKeyUsage=serverAuth,clientAuth
 subjectKeyIdentifier=hash
 authorityKeyIdentifier=keyid
-subjectAltName=DNS:voms.example.org
+subjectAltName=DNS:voms.example.org,DNS:localhost,IP:127.0.0.1
 X
 openssl req -x509 -newkey rsa:2048 -nodes -sha256 -days 30 -keyout ca.key -out ca.pem -config ca.cnf -extensions ca \
   -subj "/DC=org/DC=example/CN=Test CA" 2>/dev/null
@@ -37,6 +37,7 @@ issue() { # name subject section
 issue alice "/DC=org/DC=example/OU=people/CN=Alice Radiologist" person
 issue bob "/DC=org/DC=example/OU=people/CN=Bob Researcher" person
 issue voms "/DC=org/DC=example/OU=hosts/CN=voms.example.org" host
+issue se "/DC=org/DC=example/OU=hosts/CN=localhost" host
 # A self-made authority of the same name, and its server of the same name.
 openssl req -x509 -newkey rsa:2048 -nodes -sha256 -days 30 -keyout forged-ca.key -out forged-ca.pem -config ca.cnf -extensions ca \
   -subj "/DC=org/DC=example/CN=Test CA" 2>/dev/null
