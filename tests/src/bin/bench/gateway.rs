@@ -50,7 +50,7 @@ pub(crate) fn rows(folder: &Path) -> Outcome<Vec<Row>> {
         }
     }
     fs::remove_dir_all(&ward)?;
-    let rate = |times: &[f64]| OBJECTS as f64 / median(times);
+    let rate = |times: &[f64]| OBJECTS as f64 / median(times.iter().copied());
     let [one, four] = &ours;
     let [their_one, their_four] = &theirs;
     let peer = "storescp";
