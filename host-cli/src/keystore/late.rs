@@ -150,13 +150,14 @@ impl<T: Transport> Keystore<T> {
     }
 
     async fn tell_one(&self, node: &Node, call: Call, keys: &[KeyId]) -> Result<(), NodeFault> {
-        tell_again(self.transport.as_ref(), node, call, keys).await
+        let first = |faults: Vec<NodeFault>| faults.into_iter().next().unwrap_or(NodeFault::Timeout);
+        tell_again(self.transport.as_ref(), node, call, keys).await.map_err(first)
     }
 
     /// Takes back a registration that nobody was told of.
     async fn take_back_all(&self, message: &Message) -> Result<Fate, Obstacle> {
         let nodes: Vec<Node> = self.directory().nodes.iter().cloned().collect();
-        let mut failed = self.tell_each(&nodes, "/v1/withdraw", &message.keys()).await;
+        let mut failed = self.every_reason(&nodes, "/v1/withdraw", &message.keys()).await;
         failed.retain(|error| error.node != message.node && !error.fault.is("key-not-found"));
         if failed.is_empty() { Ok(Fate::TakenBack) } else { Err(Obstacle::CutOff) }
     }

@@ -261,10 +261,21 @@ impl<T: Transport> Keystore<T> {
         self.tell_each(&self.active_nodes(), "/v1/confirm", keys).await
     }
 
-    /// Deletes keys on every node for ever; returns the nodes that did not.
+    /// Deletes keys on every node for ever; returns the nodes that did not, each once for every reason that it gave: one may
+    /// not know some of the keys and refuse others.
     pub async fn unregister(&self, keys: &[KeyId]) -> Vec<NodeError> {
         let nodes: Vec<Node> = self.directory().nodes.iter().cloned().collect();
-        self.tell_each(&nodes, "/v1/unregister", keys).await
+        self.every_reason(&nodes, "/v1/unregister", keys).await
+    }
+
+    /// Makes a call to each node; returns the nodes that did not do it for every key, each once for every reason.
+    pub(super) async fn every_reason(&self, nodes: &[Node], path: &str, keys: &[KeyId]) -> Vec<NodeError> {
+        let call = keys_call(path, keys);
+        let failed = self.told(nodes.iter().map(|node| (node.clone(), call.clone())).collect(), keys, usize::MAX).await;
+        let errors = |(node, faults): (Node, Vec<NodeFault>)| {
+            faults.into_iter().map(|fault| node_error(&node, fault)).collect::<Vec<_>>()
+        };
+        failed.into_iter().flat_map(errors).collect()
     }
 
     /// The threshold for new keys.
@@ -294,7 +305,7 @@ impl<T: Transport> Keystore<T> {
             failed.iter().any(|error| error.node == node.number && matches!(error.fault, NodeFault::Refused(_)))
         };
         let stored: Vec<Node> = nodes.iter().filter(|node| !refused(node)).cloned().collect();
-        let mut leftovers = self.tell_each(&stored, "/v1/withdraw", keys).await;
+        let mut leftovers = self.every_reason(&stored, "/v1/withdraw", keys).await;
         leftovers.retain(|error| match &error.fault {
             // It never stored the key: there is nothing to take back.
             NodeFault::Refused(problem) => problem.word() != "key-not-found",
@@ -325,6 +336,12 @@ impl<T: Transport> Keystore<T> {
     /// Makes all calls at once, and does not wait for the slowest when `enough` nodes have done it for every key; returns
     /// the nodes that have not.
     pub(super) async fn tell_until(&self, calls: Vec<(Node, Call)>, keys: &[KeyId], enough: usize) -> Vec<NodeError> {
+        let failed = self.told(calls, keys, enough).await;
+        failed.into_iter().filter_map(|(node, faults)| Some(node_error(&node, faults.into_iter().next()?))).collect()
+    }
+
+    /// As [`Keystore::tell_until`], with every reason that a node gave.
+    async fn told(&self, calls: Vec<(Node, Call)>, keys: &[KeyId], enough: usize) -> Vec<(Node, Vec<NodeFault>)> {
         let mut running = JoinSet::new();
         let mut unheard: Vec<Node> = Vec::with_capacity(calls.len());
         for (node, call) in calls {
@@ -348,11 +365,11 @@ impl<T: Transport> Keystore<T> {
             unheard.retain(|other| other.number != node.number);
             match result {
                 Ok(()) => done += 1,
-                Err(fault) => failed.push(node_error(&node, fault)),
+                Err(faults) => failed.push((node, faults)),
             }
         }
-        failed.extend(unheard.iter().map(|node| node_error(node, NodeFault::Timeout)));
-        failed.sort_by_key(|error| error.node);
+        failed.extend(unheard.into_iter().map(|node| (node, vec![NodeFault::Timeout])));
+        failed.sort_by_key(|(node, _)| node.number);
         failed
     }
 }
@@ -382,24 +399,28 @@ pub(super) async fn tell_again(
     node: &Node,
     call: Call,
     keys: &[KeyId],
-) -> Result<(), NodeFault> {
-    match tell(transport, node, call.clone(), keys).await {
-        Err(NodeFault::Unreachable(_)) => tell(transport, node, call, keys).await,
-        done => done,
-    }
+) -> Result<(), Vec<NodeFault>> {
+    let answer = match transport.call(node, call.clone()).await {
+        Err(NodeFault::Unreachable(_)) => transport.call(node, call).await,
+        answer => answer,
+    };
+    let refused = answer.and_then(|answer| refusals(&answer, keys)).map_err(|fault| vec![fault])?;
+    if refused.is_empty() { Ok(()) } else { Err(refused) }
 }
 
-async fn tell(transport: &impl Transport, node: &Node, call: Call, keys: &[KeyId]) -> Result<(), NodeFault> {
-    let answer = transport.call(node, call).await?;
-    let answer: KeysAnswer =
-        serde_json::from_slice(&answer).map_err(|error| NodeFault::BadAnswer(error.to_string()))?;
+/// Why a node did not do what it was asked, each reason once.
+fn refusals(answer: &[u8], keys: &[KeyId]) -> Result<Vec<NodeFault>, NodeFault> {
+    let answer: KeysAnswer = serde_json::from_slice(answer).map_err(|error| NodeFault::BadAnswer(error.to_string()))?;
     if !answer.results.iter().map(|result| &result.key.0).eq(keys) {
         return Err(NodeFault::BadAnswer("the results are not those of the keys asked for".into()));
     }
-    match answer.results.into_iter().find_map(|result| result.problem) {
-        Some(problem) => Err(NodeFault::Refused(Box::new(problem))),
-        None => Ok(()),
+    let mut refused: Vec<NodeFault> = Vec::new();
+    for problem in answer.results.into_iter().filter_map(|result| result.problem) {
+        if !refused.iter().any(|fault| fault.is(problem.word())) {
+            refused.push(NodeFault::Refused(Box::new(problem)));
+        }
     }
+    Ok(refused)
 }
 
 pub(super) fn post(path: &str, request: &impl serde::Serialize) -> Call {
