@@ -43,7 +43,7 @@ fn whole(file: &Section<'_>) -> Profile {
     clean.knows(&["words"]);
     let own = clean.texts("words").unwrap_or_default();
     let built_in = WORDS.lines().filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace);
-    let profile = Profile {
+    let mut profile = Profile {
         name: label(file, "name"),
         version: label(file, "version"),
         digest: [0; 32],
@@ -60,11 +60,25 @@ fn whole(file: &Section<'_>) -> Profile {
             file.fault(span, format!("clean.words: {word:?} is not one word of letters and digits"));
         }
     }
-    if profile.takes(Column::RetainSafePrivate) == profile.safe_private.is_empty() {
-        let message = "options: retain-safe-private and at least one [[safe-private]] go together";
-        file.fault(file.span(), message.into());
+    if profile.takes(Column::RetainSafePrivate) {
+        profile.safe_private.extend(standard_safe_private());
+    } else if !profile.safe_private.is_empty() {
+        file.fault(
+            file.span(),
+            "options: [[safe-private]] is without effect unless retain-safe-private is taken".into(),
+        );
     }
     profile
+}
+
+/// The rows of Table E.3.10-1 that are known here.
+fn standard_safe_private() -> impl Iterator<Item = SafePrivate> {
+    SAFE_PRIVATE.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+        let (group, rest) = line.split_once('|')?;
+        let (creator, elements) = rest.split_once('|')?;
+        let elements = elements.split(' ').filter_map(|element| u8::from_str_radix(element, 16).ok()).collect();
+        Some(SafePrivate { group: u16::from_str_radix(group, 16).ok()?, creator: creator.into(), elements })
+    })
 }
 
 /// A text that fits into the image: (0012,0063) is a Long String.
@@ -130,10 +144,12 @@ fn overrides(section: &Section<'_>) -> Vec<Override> {
 fn check_override(section: &Section<'_>, name: &str, place: Range<usize>, mask: u32, value: u32, action: Action) {
     let keeps = matches!(action, Action::Keep | Action::Clean);
     // A pattern may be of odd groups also where it does not say so.
-    let odd = mask & 0x0001_0000 == 0 || value & 0x0001_0000 != 0;
-    if keeps && odd {
-        let message =
-            format!("overrides.{name}: private elements are kept by [[safe-private]], which names their creator");
+    let may_be_odd = mask & 0x0001_0000 == 0 || value & 0x0001_0000 != 0;
+    let is_odd = mask & value & 0x0001_0000 != 0;
+    if is_odd || keeps && may_be_odd {
+        let message = format!(
+            "overrides.{name}: private elements go, and are kept by [[safe-private]] alone, which names their creator"
+        );
         section.fault(place, message);
     } else if OURS.contains(&value) && mask == u32::MAX {
         section.fault(place, format!("overrides.{name}: says what was done, and is written by the program"));
@@ -246,6 +262,7 @@ fn device_mask(section: &Section<'_>) -> DeviceMask {
 /// Patient Identity Removed, De-identification Method and its codes, Longitudinal Temporal Information Modified.
 const OURS: [u32; 4] = [0x0012_0062, 0x0012_0063, 0x0012_0064, 0x0028_0303];
 
+const SAFE_PRIVATE: &str = include_str!("safe-private.txt");
 const MODALITIES: [&str; 11] = ["US", "ES", "XC", "SC", "OT", "GM", "SM", "IVUS", "OP", "DOC", "BDUS"];
 const SOP_CLASSES: [&str; 8] = [
     "1.2.840.10008.5.1.4.1.1.7",     // Secondary Capture

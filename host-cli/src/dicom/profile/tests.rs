@@ -51,7 +51,9 @@ fn every_key_is_read() {
     }
     assert!(profile.is_safe_private(Tag(0x0019, 0x110C), "SIEMENS MR HEADER"));
     assert!(profile.is_safe_private(Tag(0x0019, 0x100E), "SIEMENS MR HEADER"));
-    assert!(!profile.is_safe_private(Tag(0x0019, 0x110D), "SIEMENS MR HEADER"));
+    // Listed by the standard, not by the profile.
+    assert!(profile.is_safe_private(Tag(0x0019, 0x110D), "SIEMENS MR HEADER"));
+    assert!(!profile.is_safe_private(Tag(0x0019, 0x1110), "SIEMENS MR HEADER"));
     assert!(!profile.is_safe_private(Tag(0x0019, 0x110C), "SIEMENS CSA HEADER"));
     assert!(!profile.is_safe_private(Tag(0x0021, 0x110C), "SIEMENS MR HEADER"));
     assert_eq!(profile.suspects.heads, OnSuspect::Refuse);
@@ -88,13 +90,13 @@ regions = [[0, 0, 20, 5], [1, 2]]
         "line 1: version: missing",
         "line 3: options: \"clean-everything\" is none of retain-safe-private",
         "options: dates are kept in full or modified, not both",
-        "options: retain-safe-private and at least one [[safe-private]] go together",
+        "options: [[safe-private]] is without effect unless retain-safe-private is taken",
         "line 4: colour: unknown key",
         "line 6: patient.name: \"smith\" is none of pseudonym, table",
         "line 7: patient.most-days: no whole number from 1 to 36500",
         "line 9: overrides.0008,1010: write a tag",
         "line 10: overrides.StationName: \"erase\" is none of keep",
-        "line 11: overrides.0019xxxx: private elements are kept by [[safe-private]]",
+        "line 11: overrides.0019xxxx: private elements go, and are kept by [[safe-private]] alone",
         "line 12: overrides.(0012,0062): says what was done",
         "line 14: safe-private.group: four hexadecimal digits of an odd group",
         "line 16: safe-private.elements: the last two hexadecimal digits each",
@@ -127,5 +129,30 @@ fn known_words_are_words() {
     assert!(profile.words.len() > 300);
     for word in &profile.words {
         assert!(word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()), "{word}");
+    }
+}
+
+#[test]
+fn the_option_alone_keeps_what_the_standard_lists_and_no_line_of_the_list_is_lost() {
+    let with =
+        |options: &str| Profile::parse(format!("format = 1\nname = \"x\"\nversion = \"1\"\n{options}").as_bytes());
+    let profile = with("options = [\"retain-safe-private\"]\n").expect("valid");
+    let lines = include_str!("safe-private.txt").lines().filter(|line| !line.starts_with('#'));
+    assert_eq!(profile.safe_private.len(), lines.count());
+    assert!(profile.safe_private.iter().all(|safe| safe.group % 2 == 1 && !safe.elements.is_empty()));
+    assert!(profile.is_safe_private(Tag(0x7053, 0x1009), "Philips PET Private Group"));
+    assert!(!profile.is_safe_private(Tag(0x7053, 0x1009), "Somebody else"));
+    assert!(!with("").expect("valid").is_safe_private(Tag(0x7053, 0x1009), "Philips PET Private Group"));
+}
+
+#[test]
+fn what_a_profile_says_of_private_elements_by_tag_is_refused_with_its_line_since_it_would_do_nothing() {
+    for action in Action::ALL {
+        let text = format!(
+            "format = 1\nname = \"x\"\nversion = \"1\"\n[overrides]\n\"(0019,100C)\" = \"{}\"\n",
+            action.name()
+        );
+        let [fault] = &faults(&text)[..] else { panic!("{action:?}") };
+        assert!(fault.starts_with("line 5: overrides.(0019,100C): private elements go"), "{fault}");
     }
 }
