@@ -4,11 +4,10 @@
 //! schema `eds_metadata`. A commit is on the server's disk before it is answered; a transaction that lost a race for
 //! locks is run again.
 
-use std::{collections::HashMap, error::Error as _, time::Duration};
+use std::collections::HashMap;
 
 use postgres::{
-    Client, Config, NoTls, Statement, Transaction,
-    config::Host,
+    Client, Statement, Transaction,
     error::SqlState,
     types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked},
 };
@@ -17,7 +16,7 @@ use super::{
     Error, PostgresLocation,
     store::{Database, Mode, Statements, Value, WHAT, Work, damaged},
 };
-use crate::config;
+use crate::database::connection;
 
 /// The database.
 pub(super) struct Postgres {
@@ -27,7 +26,7 @@ pub(super) struct Postgres {
 
 impl Postgres {
     pub(super) fn open(location: &PostgresLocation) -> Result<Self, Error> {
-        let mut client = configured(location)?.connect(NoTls).map_err(failed)?;
+        let mut client = connection::connect(WHAT, &location.connection, location.password_file.as_deref())?;
         client.batch_execute(SESSION).map_err(failed)?;
         let mut database = Self { client, prepared: HashMap::new() };
         database.make_tables()?;
@@ -50,26 +49,6 @@ impl Postgres {
         transaction.commit().map_err(failed)?;
         if found == VERSION { Ok(()) } else { Err(Error::Version { what: WHAT, found, known: VERSION }) }
     }
-}
-
-fn configured(location: &PostgresLocation) -> Result<Config, Error> {
-    let wrong = |reason: String| Error::Location { what: WHAT, reason };
-    let mut config: Config = location.connection.parse().map_err(|error: postgres::Error| {
-        wrong(error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}")))
-    })?;
-    if config.get_password().is_some() {
-        return Err(wrong("it holds a password; put it into a file of its own, metadata.password_file".into()));
-    }
-    if let Some(file) = &location.password_file {
-        let password = config::read_private(file).map_err(|error| wrong(error.to_string()))?;
-        config.password(password.trim_ascii());
-    }
-    let local = !config.get_hosts().is_empty() && config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
-    if !local || !config.get_hostaddrs().is_empty() {
-        return Err(wrong("only a server on a Unix socket can be used, as in host=/run/postgresql".into()));
-    }
-    config.application_name("eds").connect_timeout(PATIENCE);
-    Ok(config)
 }
 
 impl Database for Postgres {
@@ -167,7 +146,6 @@ fn lost_a_race(error: &postgres::Error) -> bool {
     matches!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE))
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a transaction that lost a race is run.
 const TRIES: usize = 4;
 /// Statements of searches differ in their numbers of values: more of them than this are not kept.
