@@ -4,6 +4,8 @@
 //! or an unknown layout is refused, never adapted silently. Write-ahead log, `synchronous=FULL`: what was reported as
 //! done survives a power cut. The files are for their owner alone.
 
+pub(crate) mod connection;
+
 use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
 
 use eds_core::ids::FileId;
@@ -137,9 +139,16 @@ impl Error {
             Self::Foreign { .. } => Some("check the paths of catalog and metadata in the configuration".into()),
             Self::Layout { found, known, .. } if found > known => Some("use a newer release of eds".into()),
             Self::Version { found, known, .. } if found > known => Some("use a newer release of eds".into()),
-            Self::Postgres { .. } => {
-                Some("check metadata.postgres in the configuration, and that the server runs".into())
-            }
+            Self::Layout { .. } | Self::Version { .. } => Some(
+                "it is of a development build before this release: get back with that build what you need (eds retrieve --restore), \
+                 then name a new database in the configuration and register again; nothing was changed"
+                    .into(),
+            ),
+            Self::Postgres { .. } => Some(
+                "check metadata.postgres in the configuration, that the server runs and, over the network, that the authority in \
+                 sslrootcert vouches for its certificate and name"
+                    .into(),
+            ),
             Self::Sqlite { source, .. } if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
                 Some("another eds is writing; try again".into())
             }
@@ -215,3 +224,29 @@ pub(crate) fn array<const N: usize>(what: &'static str, field: &'static str, byt
 
 /// How long to wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Layout =
+        Layout { what: "toy", application: 7, version: 2, schema: "CREATE TABLE toy (id INTEGER) STRICT;" };
+
+    #[test]
+    fn another_layout_is_refused_unchanged_and_it_is_told_what_to_do() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for (made, hint) in [(1, "register again"), (3, "newer release")] {
+            let path = directory.path().join(format!("{made}.sqlite"));
+            drop(Layout { version: made, ..NOW }.open(&path).expect("makes it"));
+            let before = std::fs::read(&path).expect("reads");
+            let error = NOW.open(&path).expect_err("is refused");
+            assert!(matches!(&error, Error::Layout { found, known: 2, .. } if *found == made), "{error}");
+            assert!(error.hint().is_some_and(|told| told.contains(hint)), "{error}");
+            assert_eq!(std::fs::read(&path).expect("reads"), before);
+        }
+        drop(NOW.open(&directory.path().join("new.sqlite")).expect("makes it"));
+        drop(NOW.open(&directory.path().join("new.sqlite")).expect("opens it"));
+        let other = Layout { application: 8, ..NOW }.open(&directory.path().join("new.sqlite"));
+        assert!(matches!(other, Err(Error::Foreign { .. })));
+    }
+}
