@@ -39,11 +39,13 @@ pub mod frames;
 #[cfg(feature = "gateway")]
 pub mod head;
 pub mod header;
+mod native;
 pub mod pixels;
 pub mod private_part;
 pub mod profile;
 pub mod report;
 pub mod restore;
+pub(crate) mod rle;
 mod rules;
 pub mod secret;
 mod split;
@@ -171,7 +173,7 @@ impl Error {
                     .into(),
             ),
             Self::Mask { .. } => Some(
-                "rectangles are blanked in pictures that are not compressed and whose pixels are whole bytes; \
+                "rectangles are blanked in pictures that are not compressed, or by RLE, and whose pixels are whole bytes; \
                  decompress the image first, for example with dcmdjpeg"
                     .into(),
             ),

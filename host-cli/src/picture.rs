@@ -5,7 +5,6 @@
 //! Outside bytes: sizes are bounded and checked against what is there.
 
 mod png;
-mod rle;
 mod source;
 pub mod terminal;
 

@@ -134,3 +134,35 @@ fn everything_that_is_wrong_with_a_profile_is_told_and_nothing_is_registered() -
     alice.eds(["profile", "check", "mine.toml"])?.success()?;
     Ok(())
 }
+
+#[test]
+fn rectangles_of_a_picture_that_rle_compresses_are_blanked_and_come_back_and_other_compressions_say_why_not() -> Outcome
+{
+    let cluster = Cluster::of_three()?;
+    let alice = cluster.user("alice")?;
+    let original = fs::read(dicom::find("MR_small_RLE.dcm")?)?;
+    fs::write(alice.home().join("mr.dcm"), &original)?;
+    let id = alice.eds(["register", "--mask", "0,0,64,8", "mr.dcm"])?.success()?.id();
+    alice.eds(["retrieve", &id, "-o", "research.dcm"])?.success()?;
+    let pixels = |path: &std::path::Path| -> Outcome<Vec<u8>> {
+        let object = dicom_object::open_file(path).map_err(|error| eds_tests::Trouble::new(error.to_string()))?;
+        let element =
+            object.element_by_name("PixelData").map_err(|error| eds_tests::Trouble::new(error.to_string()))?;
+        Ok(element.to_bytes().map_err(|error| eds_tests::Trouble::new(error.to_string()))?.into_owned())
+    };
+    // The same picture, not compressed.
+    let plain = pixels(&dicom::find("MR_small.dcm")?)?;
+    let research = pixels(&alice.home().join("research.dcm"))?;
+    assert_eq!((plain.len(), research.len()), (64 * 64 * 2, 64 * 64 * 2));
+    let (masked, rest) = research.split_at(64 * 2 * 8);
+    assert!(masked.iter().all(|byte| *byte == 0) && plain.iter().take(64 * 2 * 8).any(|byte| *byte != 0));
+    assert_eq!(Some(rest), plain.get(64 * 2 * 8..));
+    alice.eds(["retrieve", &id, "--restore", "-o", "back.dcm"])?.success()?;
+    assert_eq!(fs::read(alice.home().join("back.dcm"))?, original);
+    alice.eds(["cat", &id, "--frame", "1"])?.success()?;
+
+    fs::copy(dicom::find("SC_rgb_jpeg_dcmtk.dcm")?, alice.home().join("jpeg.dcm"))?;
+    let said = ["the pixel data are compressed, and not by RLE", "hint:"];
+    alice.eds(["register", "--mask", "0,0,5,5", "jpeg.dcm"])?.refused(exit::USAGE, &said)?;
+    Ok(())
+}

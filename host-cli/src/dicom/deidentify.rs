@@ -13,24 +13,22 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use eds_core::ids::FileId;
 
-use crate::{
-    dicom::{
-        Error, PrivatePart, ProjectSecret,
-        clean::Cleaner,
-        dataset::{self, Encoding, find, text},
-        frames::{self, FrameTable},
-        header::Header,
-        pixels::{
-            Facts, Region, Suspect, Suspicion,
-            blank::{Blanked, Blanks},
-        },
-        private_part::{Patches, Rest},
-        profile::{OnSuspect, Profile},
-        report::Report,
-        split::{self, Bytes, Split},
-        values,
+use crate::dicom::{
+    Error, PrivatePart, ProjectSecret,
+    clean::Cleaner,
+    dataset::{self, Encoding, find, text},
+    frames::{self, FrameTable},
+    header::Header,
+    native,
+    pixels::{
+        Facts, Region, Suspect, Suspicion,
+        blank::{Blanked, Blanks},
     },
-    metadata::PublicAttributes,
+    private_part::{Patches, Rest},
+    profile::{OnSuspect, Profile},
+    report::Report,
+    split::{self, Bytes, Split},
+    values,
 };
 
 /// How to de-identify an image.
@@ -62,7 +60,6 @@ pub struct Separated {
     /// Where in `head` the data set starts.
     dataset: usize,
     original: Split,
-    attributes: PublicAttributes,
     suspicions: Vec<Suspicion>,
     report: Option<Report>,
     blanks: Option<Blanks>,
@@ -106,11 +103,19 @@ pub struct Finished {
 /// [`Error::Quarantine`] images that may show who the patient is; [`Error::Mask`], [`Error::Read`].
 pub fn deidentify<R: Read + Seek>(input: &mut R, how: &How<'_>) -> Result<Separated, Error> {
     let original = split::split(input)?;
+    separate(input, original, how)
+}
+
+fn separate<R: Read + Seek>(input: &mut R, original: Split, how: &How<'_>) -> Result<Separated, Error> {
     let elements = dataset::parse(original.bytes.dataset(), original.encoding)?;
     let facts = Facts::of(&elements, original.encoding, original.found);
     let mut regions: Vec<Region> = facts.device_regions(&how.profile.masks).chain(how.masks.iter().copied()).collect();
     regions.sort_unstable();
     regions.dedup();
+    if let (false, true, Some(geometry)) = (regions.is_empty(), native::can_be(&original), facts.geometry) {
+        let native = native::of(input, original, geometry)?;
+        return separate(input, native, how);
+    }
     let blanks = if regions.is_empty() { None } else { Some(facts.blanks(&regions)?) };
     if blanks.as_ref().is_some_and(|blanks| blanks.bytes() > super::MAX_HELD) {
         return Err(Error::TooLarge { what: "blanked part of the picture" });
@@ -127,19 +132,11 @@ pub fn deidentify<R: Read + Seek>(input: &mut R, how: &How<'_>) -> Result<Separa
     });
     let cleaned = dataset::parse(&dataset, original.encoding)?;
     let value = |tag| find(&cleaned, tag).and_then(text).filter(|text| !text.is_empty()).map(String::from);
-    let attributes = PublicAttributes {
-        modality: value(tags::MODALITY),
-        sop_class: value(tags::SOP_CLASS_UID),
-        transfer_syntax: Some(original.meta.transfer_syntax.clone()),
-        body_part: value(tags::BODY_PART_EXAMINED),
-        rows: short(find(&cleaned, tags::ROWS), original.encoding),
-        columns: short(find(&cleaned, tags::COLUMNS), original.encoding),
-        frames: value(tags::NUMBER_OF_FRAMES).and_then(|text| text.parse().ok()),
-    };
-    let sop_class = attributes.sop_class.as_ref().or(original.meta.sop_class.as_ref());
-    let head = file(&dataset, sop_class, value(tags::SOP_INSTANCE_UID).as_ref(), &original.meta.transfer_syntax);
+    let sop_class = value(tags::SOP_CLASS_UID).or_else(|| original.meta.sop_class.clone());
+    let head =
+        file(&dataset, sop_class.as_ref(), value(tags::SOP_INSTANCE_UID).as_ref(), &original.meta.transfer_syntax);
     let dataset = head.len().saturating_sub(dataset.len());
-    Ok(Separated { head, dataset, original, attributes, suspicions, report, blanks })
+    Ok(Separated { head, dataset, original, suspicions, report, blanks })
 }
 
 /// Preamble, file meta information of our own (PS3.10, section 7.1), and the data set.
@@ -187,16 +184,10 @@ fn judge(facts: &Facts, how: &How<'_>, masked: bool) -> Result<Vec<Suspicion>, E
     }
 }
 
-fn short(value: Option<&[u8]>, encoding: Encoding) -> Option<u32> {
-    let bytes: [u8; 2] = value?.try_into().ok()?;
-    let number = if encoding == Encoding::ExplicitBig { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) };
-    Some(number.into())
-}
-
 impl Separated {
-    /// The attributes that may be kept in clear.
-    pub fn attributes(&self) -> &PublicAttributes {
-        &self.attributes
+    /// The transfer syntax of the de-identified file.
+    pub fn transfer_syntax(&self) -> &str {
+        &self.original.meta.transfer_syntax
     }
 
     /// What is suspect about it although it passed: of the user's own will, or that of the profile.

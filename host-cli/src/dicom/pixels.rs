@@ -133,7 +133,7 @@ pub(crate) struct Facts {
     document: bool,
     /// The bits of an overlay are within the pixel data.
     overlay_within: bool,
-    geometry: Option<Geometry>,
+    pub(crate) geometry: Option<Geometry>,
     /// How long the pixel data are, when they are native.
     native: Option<u64>,
     pixels: bool,
@@ -297,7 +297,7 @@ impl Facts {
         let refuse = |reason| Err(Error::Mask { reason });
         let geometry = match (self.native, self.geometry) {
             (Some(_), Some(geometry)) => geometry,
-            (None, _) if self.pixels => return refuse("the pixel data are compressed"),
+            (None, _) if self.pixels => return refuse("the pixel data are compressed, and not by RLE"),
             (None, _) => return refuse("there are no pixel data"),
             (_, None) => return refuse("the header does not say how large the image is"),
         };

@@ -203,7 +203,7 @@ fn find_pixels<R: Read + Seek>(scanner: &mut Scanner<R>, encoding: Encoding) -> 
     Ok(PixelElement { range: scanner.position..scanner.position, found: Found::Nothing, header: 0 })
 }
 
-fn read_range<R: Read + Seek>(
+pub(crate) fn read_range<R: Read + Seek>(
     input: &mut R,
     range: Range<u64>,
     what: &'static str,
@@ -236,7 +236,7 @@ const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 const MEDIA_STORAGE_DIRECTORY: &str = "1.2.840.10008.1.3.10";
 /// The only transfer syntax with implicit VR.
 const IMPLICIT_LITTLE: &str = "1.2.840.10008.1.2";
-const EXPLICIT_LITTLE: &str = "1.2.840.10008.1.2.1";
+pub(crate) const EXPLICIT_LITTLE: &str = "1.2.840.10008.1.2.1";
 const TRANSFER_SYNTAX_UID: Tag = Tag(0x0002, 0x0010);
 const MEDIA_STORAGE_SOP_CLASS_UID: Tag = Tag(0x0002, 0x0002);
 /// Pixel Data, Float Pixel Data, Double Float Pixel Data.

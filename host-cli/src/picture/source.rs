@@ -10,8 +10,8 @@ use dicom_encoding::{
 };
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 
-use super::{Error, header, rle};
-use crate::dicom::{Encoding, Header};
+use super::{Error, header};
+use crate::dicom::{Encoding, Header, rle};
 
 /// The header of an image.
 pub(super) struct Source<'a> {
@@ -78,7 +78,8 @@ impl<'a> Source<'a> {
         let syntax = TransferSyntaxRegistry.get(&self.syntax).ok_or_else(no_codec)?;
         let mut bytes = match syntax.codec() {
             _ if self.syntax == RLE => {
-                rle::decode(&pieces.concat(), self.rows * self.columns, self.samples_per_pixel, self.bits / 8)?
+                rle::decode(&pieces.concat(), self.rows * self.columns, self.samples_per_pixel, self.bits / 8)
+                    .map_err(|what| Error::Decode(what.into()))?
             }
             Codec::None | Codec::Dataset(_) => pieces.concat(),
             Codec::EncapsulatedPixelData(Some(reader), _) => {

@@ -2,26 +2,26 @@
 //!
 //! Outside bytes: a segment gives as many bytes as there are points, or the frame is refused.
 
-use super::Error;
-
 /// The samples of a frame, point by point, each in little endian.
-pub(super) fn decode(frame: &[u8], points: usize, samples: usize, width: usize) -> Result<Vec<u8>, Error> {
-    let wrong = |what: &str| Error::Decode(what.into());
+///
+/// # Errors
+/// What is wrong with the frame.
+pub(crate) fn decode(frame: &[u8], points: usize, samples: usize, width: usize) -> Result<Vec<u8>, &'static str> {
     let numbers: Vec<usize> = frame
         .get(..HEADER)
-        .ok_or_else(|| wrong("the header is cut off"))?
+        .ok_or("the header of a compressed frame is cut off")?
         .chunks_exact(4)
         .filter_map(|bytes| usize::try_from(u32::from_le_bytes(bytes.try_into().ok()?)).ok())
         .collect();
     let segments = samples * width;
     if numbers.first() != Some(&segments) || segments == 0 || segments >= numbers.len() {
-        return Err(wrong("the number of segments is not that of the bytes of a point"));
+        return Err("a compressed frame has another number of segments than a point has bytes");
     }
     let mut out = vec![0; points * segments];
     for (number, start) in numbers.iter().skip(1).take(segments).enumerate() {
         let end = numbers.get(number + 2).filter(|_| number + 1 < segments).copied().unwrap_or(frame.len());
-        let packed = frame.get(*start..end).ok_or_else(|| wrong("a segment lies outside of the frame"))?;
-        let bytes = unpacked(packed, points).ok_or_else(|| wrong("a segment is too short"))?;
+        let packed = frame.get(*start..end).ok_or("a segment lies outside of its compressed frame")?;
+        let bytes = unpacked(packed, points).ok_or("a segment of a compressed frame is too short")?;
         // Most significant first there, least significant first here.
         let place = number / width * width + (width - 1 - number % width);
         for (point, byte) in out.chunks_exact_mut(segments).zip(bytes) {
