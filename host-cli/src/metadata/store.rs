@@ -1,6 +1,8 @@
 //! The statements of the metadata database. They are written once: in the SQL that SQLite and PostgreSQL share, with
 //! placeholders numbered in the order in which they appear.
 
+use std::collections::HashMap;
+
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use eds_core::ids::{FileId, KeyId};
@@ -66,23 +68,54 @@ pub(super) fn insert(
         for group in groups {
             statements.execute(INSERT_GROUP, &group_values(group))?;
         }
-        records.iter().map(|record| insert_one(statements, record)).collect()
+        let mut stored = Stored::default();
+        records.iter().map(|record| insert_one(statements, &mut stored, record)).collect()
     })
 }
 
-fn insert_one(statements: &mut dyn Statements, record: &Record) -> Result<Inserted, Error> {
+/// Patients, studies and series that this transaction stored already, by level and name.
+#[derive(Default)]
+struct Stored<'a>(HashMap<(i64, &'a str), (i64, &'a Node)>);
+
+impl<'a> Stored<'a> {
+    /// The row of a node, stored unless the image before brought the very same.
+    fn row(
+        &mut self,
+        statements: &mut dyn Statements,
+        (level, sql): (Level, &str),
+        node: &'a Node,
+        above: Option<i64>,
+    ) -> Result<i64, Error> {
+        let known = self.0.get(&(level.code(), node.name.as_str())).copied();
+        if let Some((row, before)) = known
+            && before == node
+        {
+            return Ok(row);
+        }
+        let row = match known {
+            Some((row, _)) => row,
+            None => upsert(statements, sql, node, above)?,
+        };
+        insert_attributes(statements, level, row, node)?;
+        self.0.insert((level.code(), &node.name), (row, node));
+        Ok(row)
+    }
+}
+
+fn insert_one<'a>(
+    statements: &mut dyn Statements,
+    stored: &mut Stored<'a>,
+    record: &'a Record,
+) -> Result<Inserted, Error> {
     if let Some(known) = known_in(statements, &record.identity)? {
         return Ok(Inserted::Known(known));
     }
     let mut series = Value::Null;
-    let mut owners = Vec::new();
     if let Some(place) = &record.place {
-        let patient = upsert(statements, UPSERT_PATIENT, &place.patient, None)?;
-        let study = upsert(statements, UPSERT_STUDY, &place.study, Some(patient))?;
-        let of_series = upsert(statements, UPSERT_SERIES, &place.series, Some(study))?;
-        series = Value::Number(of_series);
-        owners = vec![(Level::Patient, patient, &place.patient), (Level::Study, study, &place.study)];
-        owners.push((Level::Series, of_series, &place.series));
+        let patient = stored.row(statements, (Level::Patient, UPSERT_PATIENT), &place.patient, None)?;
+        let study = stored.row(statements, (Level::Study, UPSERT_STUDY), &place.study, Some(patient))?;
+        let row = stored.row(statements, (Level::Series, UPSERT_SERIES), &place.series, Some(study))?;
+        series = Value::Number(row);
     }
     let (name, json) = match &record.place {
         Some(place) => (Value::Text(place.image.name.clone()), place.image.json()),
@@ -119,10 +152,7 @@ fn insert_one(statements: &mut dyn Statements, record: &Record) -> Result<Insert
         };
     };
     if let Some(place) = &record.place {
-        owners.push((Level::Image, number(row, 0, "id")?, &place.image));
-    }
-    for (level, owner, node) in owners {
-        insert_attributes(statements, level, owner, node)?;
+        insert_attributes(statements, Level::Image, number(row, 0, "id")?, &place.image)?;
     }
     Ok(Inserted::Done)
 }
