@@ -22,6 +22,8 @@ pub mod login;
 pub mod man;
 pub mod names;
 pub mod profile;
+pub mod project;
+pub mod quarantine;
 pub mod queue;
 pub mod register;
 pub mod retrieve;
@@ -101,6 +103,12 @@ enum Command {
     Encrypt(encrypt::Encrypt),
     /// Decrypt a file or pipe that `eds encrypt` made, or any other EDS container
     Decrypt(decrypt::Decrypt),
+    /// Look at images that were kept for review, and decide about them
+    #[command(subcommand)]
+    Quarantine(quarantine::Quarantine),
+    /// Share the keys that make pseudonyms with another site, or take part in its project
+    #[command(subcommand)]
+    Project(project::Project),
     /// Look at and check de-identification profiles
     #[command(subcommand)]
     Profile(profile::Profile),
@@ -152,6 +160,8 @@ impl Cli {
             Command::Search(command) => command.run(options),
             Command::Encrypt(command) => command.run(options),
             Command::Decrypt(command) => command.run(options),
+            Command::Quarantine(command) => command.run(options),
+            Command::Project(command) => command.run(options),
             Command::Key(command) => command.run(options),
             Command::Courier(command) => command.run(options),
             // These say themselves what waits, or have nothing to do with it.

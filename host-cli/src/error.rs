@@ -405,6 +405,26 @@ pub enum Error {
     /// A key of a project in which nothing was registered.
     #[error("this project has no keys yet: they are made when the first image is registered")]
     NoProject,
+    /// A metadata database that has other keys already, or none that fit.
+    #[error("this metadata database belongs to another project already: its key for {} is {key}", role.word())]
+    OtherProject {
+        /// Which key.
+        role: Role,
+        /// The one that it has.
+        key: KeyId,
+    },
+    /// An image in quarantine that would be kept again.
+    #[error("{file} would be kept for review again: other things are suspect about it than what is blanked")]
+    StillSuspect {
+        /// Its id.
+        file: FileId,
+    },
+    /// An image that is too large for memory.
+    #[error("there is no memory for all of {file}")]
+    NoMemory {
+        /// Its id.
+        file: FileId,
+    },
     /// A search that is to be retrieved found nothing.
     #[error("no image was found")]
     NothingFound,
@@ -537,7 +557,9 @@ impl Error {
             #[cfg(feature = "view")]
             Self::Picture { source, .. } => source.kind(),
             Self::NotAWindow(_) => Kind::Usage,
-            Self::OtherContent { .. } => Kind::Conflict,
+            Self::OtherContent { .. } | Self::OtherProject { .. } => Kind::Conflict,
+            Self::StillSuspect { .. } => Kind::Suspect,
+            Self::NoMemory { .. } => Kind::Other,
             Self::NoFrames { .. } => Kind::Unsupported,
             Self::NoSuchFrame { .. } | Self::NothingFound | Self::NoProject => Kind::NotFound,
             Self::RecordedManifest(_) | Self::FrameTable { .. } => Kind::Damaged,
@@ -617,6 +639,14 @@ impl Error {
             Self::OtherContent { file, .. } => {
                 Some(format!("compare both: `eds retrieve {file} --restore` gives back the one that is registered"))
             }
+            Self::OtherProject { .. } => Some(
+                "images that are registered keep their names; take part with a new metadata database ([metadata] path)"
+                    .into(),
+            ),
+            Self::StillSuspect { file } => {
+                Some(format!("look at it: eds view {file}; --pass-suspect lets it pass as it is"))
+            }
+            Self::NoMemory { .. } => Some("release it on a computer with more memory".into()),
             #[cfg(feature = "view")]
             Self::Picture { file, .. } => Some(format!("`eds retrieve {file}` gives the file for another viewer")),
             Self::NoFrames { file } => Some(format!("`eds cat {file}` gives the whole file")),

@@ -11,6 +11,7 @@
 //! | `device` | what an imaging device made goes to the key servers, brought by a courier |
 //! | `files` | the same protection for any file or pipe, without catalog and storage |
 //! | `peer` | what a DICOM peer gets of images |
+//! | `quarantine` | what a person decides about images that may show the patient |
 //! | `project` | the keys of a project: for replacing UIDs, telling images apart, and searching |
 
 mod deliver;
@@ -20,7 +21,8 @@ mod frames;
 pub mod open;
 #[cfg(feature = "gateway")]
 pub mod peer;
-mod project;
+pub mod project;
+pub mod quarantine;
 pub mod register;
 pub mod retrieve;
 pub mod search;
@@ -62,6 +64,7 @@ use crate::{
     metadata::{Metadata, policy::Policy},
     output::Output,
     payload::{self, Header, Target, Unlocked, Written},
+    quarantine::Quarantine,
     queue::Queue,
     storage::ObjectStore,
 };
@@ -216,7 +219,8 @@ impl Nodes {
     /// deleted them: a node that was to be sent its share never gets it.
     pub fn unregister(&self, keys: &[KeyId]) -> Vec<NodeError> {
         let mut failed = self.runtime.block_on(self.keystore.unregister(keys));
-        if failed.len() < self.directory().nodes.len() {
+        let without = failed.chunk_by(|one, next| one.node == next.node).count();
+        if without < self.directory().nodes.len() {
             // A queue that cannot be used now still learns of it when it is delivered.
             let waited = self.forget(keys).unwrap_or_default();
             failed.retain(|error| !(error.fault.is("key-not-found") && waited.contains(&error.node)));
@@ -303,6 +307,7 @@ pub struct Session {
     profile: Profile,
     policy: Policy,
     terms: Terms,
+    quarantine: Quarantine,
     /// Where runs that register show that they are alive.
     runs: PathBuf,
 }
@@ -324,7 +329,8 @@ impl Session {
             },
             policy: Policy::load(config.policy.as_deref())?,
             terms: config.terms,
-            runs: beside(&config.catalog),
+            quarantine: Quarantine::open(&beside(&config.catalog, ".quarantine"))?,
+            runs: beside(&config.catalog, ".runs"),
         })
     }
 
@@ -340,10 +346,10 @@ impl Session {
     }
 }
 
-/// The folder of the locks of runs, beside the catalog that their entries are in.
-fn beside(catalog: &Path) -> PathBuf {
+/// What is beside the catalog: the folder of the locks of runs, and the list of images that wait for review.
+fn beside(catalog: &Path, ending: &str) -> PathBuf {
     let mut name = catalog.as_os_str().to_owned();
-    name.push(".runs");
+    name.push(ending);
     name.into()
 }
 

@@ -32,6 +32,7 @@ pub mod output;
 pub mod payload;
 #[cfg(feature = "view")]
 pub mod picture;
+pub mod quarantine;
 pub mod queue;
 pub mod storage;
 

@@ -109,25 +109,6 @@ pub struct SealedPrivatePart {
     pub container: Vec<u8>,
 }
 
-/// Attributes that identify nobody, as the de-identification names them.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct PublicAttributes {
-    /// (0008,0060), for example `CT`.
-    pub modality: Option<String>,
-    /// (0008,0016).
-    pub sop_class: Option<String>,
-    /// (0002,0010).
-    pub transfer_syntax: Option<String>,
-    /// (0018,0015), for example `CHEST`.
-    pub body_part: Option<String>,
-    /// (0028,0010).
-    pub rows: Option<u32>,
-    /// (0028,0011).
-    pub columns: Option<u32>,
-    /// (0028,0008).
-    pub frames: Option<u32>,
-}
-
 /// What the database knows already of an image that is to be stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Known {
@@ -158,6 +139,17 @@ pub enum Role {
 }
 
 impl Role {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Uid, Self::Search];
+
+    /// The word for it on the command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Uid => "uids",
+            Self::Search => "search",
+        }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Uid => "uid",

@@ -15,6 +15,7 @@ use eds_core::{
     ids::{FileId, KeyId},
 };
 
+pub(super) use self::access::Setacl;
 use super::Options;
 use crate::{
     Error,
@@ -84,7 +85,7 @@ impl Part {
             let image: FileId = id.parse().map_err(|_| Error::NotAnId(id.into()))?;
             return Ok(Metadata::open(&config.metadata)?.private_part(image)?.key);
         }
-        if let Some(role) = ROLES.iter().find_map(|(word, role)| (*word == id).then_some(*role)) {
+        if let Some(role) = Role::ALL.into_iter().find(|role| role.word() == id) {
             let project = Metadata::open(&config.metadata)?.project_key(role)?;
             return project.map(|project| project.key).ok_or(Error::NoProject);
         }
@@ -94,9 +95,6 @@ impl Part {
         }
     }
 }
-
-/// Words for the keys of a project.
-const ROLES: [(&str, Role); 2] = [("search", Role::Search), ("uids", Role::Uid)];
 
 /// The key that an id stands for: of a catalog entry, or the id itself.
 fn resolve(id: &str, catalog: &Path) -> Result<KeyId, Error> {

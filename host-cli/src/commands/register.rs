@@ -1,7 +1,7 @@
 //! `eds register`: images go in, one by one or all below a folder.
 
 mod progress;
-mod report;
+pub(super) mod report;
 
 use std::path::PathBuf;
 

@@ -13,7 +13,7 @@ use super::{Nodes, encode, recorded};
 use crate::{
     Error, catalog,
     dicom::ProjectSecret,
-    keystore::{FetchError, NewKey, NodeError, Terms, Want},
+    keystore::{Evidence, FetchError, NewKey, NodeError, Terms, Want},
     metadata::{Metadata, ProjectKey, Role, blind::SearchKey},
 };
 
@@ -101,6 +101,33 @@ pub(super) fn search_key(
     let Some(project) = metadata.project_key(Role::Search)? else { return Ok(None) };
     let secret = fetch(nodes, &project, Role::Search, warnings)?;
     Ok(Some(SearchKey::new(*secret.input_key(PURPOSE_SEARCH, project.key).as_bytes())))
+}
+
+/// Makes a metadata database take part in the project of these keys, which the caller must be able to fetch.
+///
+/// # Errors
+/// [`Error::OtherProject`] when it has other ones, [`Error::ProjectKey`] when one cannot be fetched; then nothing is changed.
+pub fn join(nodes: &Nodes, metadata: &Metadata, keys: &[(Role, KeyId)]) -> Result<Vec<NodeError>, Error> {
+    let mut warnings = Vec::new();
+    let mut fetched = Vec::new();
+    for (role, key) in keys.iter().copied() {
+        if let Some(there) = metadata.project_key(role)?.filter(|there| there.key != key) {
+            return Err(Error::OtherProject { role, key: there.key });
+        }
+        // Nothing else is known of the key here: enough nodes must agree about it.
+        let want = Want { key, evidence: Evidence::Agreement };
+        let (mut found, culprits) = nodes.fetch_all(&[want]).map_err(|error| match error {
+            Error::Fetch(source) => Error::ProjectKey { role, key, source },
+            other => other,
+        })?;
+        warnings.extend(culprits);
+        let manifest = encode(&found.pop().ok_or(Error::NothingFetched)?.manifest)?;
+        fetched.push((role, ProjectKey { key, manifest }));
+    }
+    for (role, project) in fetched {
+        metadata.set_project_key(role, &project)?;
+    }
+    Ok(warnings)
 }
 
 fn secret(

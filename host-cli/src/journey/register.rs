@@ -14,7 +14,6 @@ mod commit;
 mod keys;
 mod prepare;
 mod recover;
-#[cfg(feature = "gateway")]
 mod registrar;
 mod run;
 mod walk;
@@ -49,7 +48,6 @@ use crate::{
 };
 
 pub use clock::{Clock, Shares};
-#[cfg(feature = "gateway")]
 pub use registrar::Registrar;
 pub use walk::{Source, Walk, walk};
 
@@ -88,6 +86,7 @@ impl Options {
         Preparer {
             storage: &*session.storage,
             metadata: &session.metadata,
+            quarantine: &session.quarantine,
             policy: &session.policy,
             project,
             how: How {
@@ -238,7 +237,7 @@ fn round(
     let threads = thread::available_parallelism().map_or(2, usize::from).min(sources.len()).min(MAX_THREADS);
     let left = Mutex::new(VecDeque::from(sources));
     let stop = AtomicBool::new(false);
-    let (sender, receiver) = mpsc::sync_channel::<(Source, Prepared)>(2 * threads);
+    let (sender, receiver) = mpsc::sync_channel::<(Source, Prepared)>(READY);
     let mut copies = Vec::new();
     let done = thread::scope(|scope| {
         for _ in 0..threads {
@@ -299,6 +298,8 @@ fn round(
 
 /// More would wait for the disk, and for each other.
 const MAX_THREADS: usize = 16;
+/// How many files may be ready while a batch is committed. Each holds two open files.
+const READY: usize = 64;
 /// How long what is ready may wait for more to be committed with it.
 const PATIENCE: Duration = Duration::from_secs(2);
 const FOR_EVER: Duration = Duration::from_secs(1 << 20);

@@ -267,7 +267,6 @@ impl Wanted {
     }
 
     /// As the catalog has it; its container is not looked at before it is needed.
-    #[cfg(feature = "gateway")]
     pub(super) fn of_catalog(session: &Session, file: FileId) -> Result<Self, Error> {
         let entry = session.catalog.entry(file)?;
         if entry.state == State::Pending && !session.metadata.contains(file)? {
@@ -276,7 +275,6 @@ impl Wanted {
         Ok(Self { entry, private: None })
     }
 
-    #[cfg(feature = "gateway")]
     pub(super) fn entry(&self) -> &Entry {
         &self.entry
     }
@@ -291,12 +289,10 @@ impl Wanted {
         self.entry.key
     }
 
-    #[cfg(feature = "gateway")]
     pub(super) fn want(&self) -> Result<Want, Error> {
         Ok(Want { key: self.entry.key, evidence: recorded(&self.entry.manifest)? })
     }
 
-    #[cfg(feature = "gateway")]
     pub(super) fn open(&self, session: &Session) -> Result<Box<dyn Object>, Error> {
         Ok(session.storage.open(&self.entry.object)?)
     }

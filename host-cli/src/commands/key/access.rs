@@ -269,7 +269,20 @@ impl Chmod {
 }
 
 impl Setacl {
-    pub(super) fn run(self, options: &Options) -> Result<(), Error> {
+    /// Adds entries to the lists of these keys.
+    pub(in crate::commands) fn adding(modify: Vec<String>, ids: Vec<String>) -> Self {
+        Self {
+            modify,
+            delete: Vec::new(),
+            replace: Vec::new(),
+            replace_from: None,
+            ids,
+            part: Part { private: false },
+            names: Names { ca: None },
+        }
+    }
+
+    pub(in crate::commands) fn run(self, options: &Options) -> Result<(), Error> {
         let config = options.load()?;
         let entries = self.entries(&self.names.namespace(&config)?)?;
         match &entries {

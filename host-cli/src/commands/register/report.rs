@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Counts and tells.
-pub(super) struct Report {
+pub(in crate::commands) struct Report {
     json: bool,
     /// Whether there is a folder among the arguments: then files that went well are not each talked about.
     many: bool,
@@ -30,7 +30,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(json: bool, many: bool, reports: Option<Reports>) -> Self {
+    pub(in crate::commands) fn new(json: bool, many: bool, reports: Option<Reports>) -> Self {
         Self {
             json,
             many,
@@ -45,7 +45,7 @@ impl Report {
         }
     }
 
-    pub(super) fn event(&mut self, event: Event) -> Result<(), Error> {
+    pub(in crate::commands) fn event(&mut self, event: Event) -> Result<(), Error> {
         match event {
             Event::Registered(done) => {
                 self.registered += 1;
@@ -108,7 +108,7 @@ impl Report {
         }
     }
 
-    pub(super) fn late(&self, late: &[NodeError]) {
+    pub(in crate::commands) fn late(&self, late: &[NodeError]) {
         if let Some(threshold) = self.threshold {
             tell_late(threshold, late);
         }
@@ -141,7 +141,7 @@ impl Report {
         )
     }
 
-    pub(super) fn into_result(mut self) -> Result<(), Error> {
+    pub(in crate::commands) fn into_result(mut self) -> Result<(), Error> {
         if let Some(reports) = self.reports.take() {
             reports.finish()?;
         }
@@ -193,10 +193,10 @@ impl Report {
 }
 
 /// The file of `--report`, which appears under its name when all images were tried.
-pub(super) struct Reports(Output);
+pub(in crate::commands) struct Reports(Output);
 
 impl Reports {
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    pub(in crate::commands) fn open(path: &Path) -> Result<Self, Error> {
         Ok(Self(Output::open(path, Existing::Keep)?))
     }
 

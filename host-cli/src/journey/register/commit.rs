@@ -3,7 +3,7 @@
 //! The order decides what a killed process leaves: pending entries first, so that nothing is ever without a trace; then keys,
 //! then containers, then the metadata, which makes the images registered; then the entries are complete.
 
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::UNIX_EPOCH};
 
 use eds_core::{
     api::MAX_BATCH,
@@ -21,6 +21,7 @@ use crate::{
     journey::Session,
     keystore::Prepared as PreparedKeys,
     metadata::{GroupKeys, Inserted, Record},
+    quarantine::Held,
     storage::{NewObject, ObjectName},
 };
 
@@ -77,6 +78,8 @@ pub(super) fn commit(
     summary.keys += undo.keys.len();
     let kept = clock.time(Stage::Record, || {
         finish(std::mem::take(&mut parts.objects))?;
+        // Before the record, which makes it registered: nothing waits without standing here.
+        session.quarantine.add(&parts.held)?;
         Ok::<_, Error>(session.metadata.insert(&parts.records, &groups)?)
     });
     let inserted = match kept {
@@ -129,6 +132,8 @@ struct Parts {
     records: Vec<Record>,
     objects: Vec<Box<dyn NewObject>>,
     items: Vec<Rest>,
+    /// Those that wait for review.
+    held: Vec<Held>,
 }
 
 /// What is left of an item for telling.
@@ -142,8 +147,17 @@ struct Rest {
 
 impl Parts {
     fn of(batch: Batch) -> Self {
-        let mut parts = Self { entries: Vec::new(), records: Vec::new(), objects: Vec::new(), items: Vec::new() };
+        let mut parts =
+            Self { entries: Vec::new(), records: Vec::new(), objects: Vec::new(), items: Vec::new(), held: Vec::new() };
         for Item { source, entry, record, object, keys, notes } in batch.items {
+            if notes.quarantined {
+                parts.held.push(Held {
+                    file: entry.file,
+                    identity: record.identity,
+                    reasons: notes.suspicions.iter().map(|suspicion| suspicion.what.to_string()).collect(),
+                    since: entry.created.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+                });
+            }
             parts.items.push(Rest { source, file: entry.file, keys, content: entry.content, notes });
             parts.entries.push(entry);
             parts.records.push(record);
@@ -229,6 +243,7 @@ impl Undo<'_> {
             // What was not there yet cannot be removed, and that is well.
             let _ = session.storage.delete(&ObjectName::of(file));
             let _ = session.catalog.discard(file);
+            let _ = session.quarantine.remove(file);
         }
     }
 }
@@ -241,6 +256,7 @@ fn undo_one(session: &Session, item: &Rest, summary: &mut Summary) {
         .collect();
     let _ = session.storage.delete(&ObjectName::of(item.file));
     let _ = session.catalog.discard(item.file);
+    let _ = session.quarantine.remove(item.file);
     // Keys that nothing else is under.
     let unused: Vec<KeyId> = keys
         .into_iter()

@@ -24,12 +24,13 @@ use crate::{
     Error,
     catalog::{Content, Entry, RunId, State},
     dicom::{
-        self, How, ImageBinding, Separated,
+        self, Header, How, ImageBinding, Separated,
         deidentify::{deidentify, sha256},
     },
     journey::{PURPOSE_FILE, PURPOSE_PRIVATE, Seal, frames, project::ProjectKeys},
-    metadata::{Metadata, Record, SealedPrivatePart, attributes::Place, policy::Policy},
+    metadata::{Known, Metadata, Record, SealedPrivatePart, attributes::Place, policy::Policy},
     payload::{Target, Written},
+    quarantine::Quarantine,
     storage::{NewObject, ObjectName, ObjectStore},
 };
 
@@ -37,6 +38,7 @@ use crate::{
 pub(super) struct Preparer<'a> {
     pub(super) storage: &'a dyn ObjectStore,
     pub(super) metadata: &'a Metadata,
+    pub(super) quarantine: &'a Quarantine,
     pub(super) policy: &'a Policy,
     pub(super) project: &'a ProjectKeys,
     pub(super) how: How<'a>,
@@ -126,8 +128,14 @@ impl Preparer<'_> {
         }
         match self.clock.time(Stage::Parse, || deidentify(input, &self.how)) {
             Ok(image) => self.image(source, image, input),
-            Err(dicom::Error::Quarantine { suspicions }) => {
-                self.whole(source, input, Notes { suspicions, quarantined: true, report: None })
+            Err(error @ (dicom::Error::Suspect { .. } | dicom::Error::Quarantine { .. })) => {
+                match (self.passed_before(source, input)?, error) {
+                    (Some(there), _) => Ok(there),
+                    (None, dicom::Error::Quarantine { suspicions }) => {
+                        self.whole(source, input, Notes { suspicions, quarantined: true, report: None })
+                    }
+                    (None, error) => Err(Error::Dicom { path: path.clone(), source: error }),
+                }
             }
             Err(error) if !error.is_unreadable() => Err(Error::Dicom { path: path.clone(), source: error }),
             Err(dicom::Error::NotDicom) if source.named => self.whole(source, input, Notes::default()),
@@ -140,6 +148,18 @@ impl Preparer<'_> {
         }
     }
 
+    /// What is to be done about a suspect image that a person let pass before; nothing when nobody did.
+    fn passed_before<R: Read + Seek>(&self, source: &Source, input: &mut R) -> Result<Option<Prepared>, Error> {
+        let unreadable = |error| Error::Dicom { path: source.path.clone(), source: error };
+        let how = How { pass_suspect: true, report: false, ..self.how };
+        let image = deidentify(input, &how).map_err(unreadable)?;
+        let identity = self.identity(&image.original_header().map_err(unreadable)?, input, source)?;
+        match self.metadata.known(&identity)? {
+            Some(known) => self.compared(known, input, source).map(Some),
+            None => Ok(None),
+        }
+    }
+
     fn image<R: Read + Seek + Send>(
         &self,
         source: &Source,
@@ -147,15 +167,12 @@ impl Preparer<'_> {
         input: &mut R,
     ) -> Result<Prepared, Error> {
         let unreadable = |error| Error::Dicom { path: source.path.clone(), source: error };
-        let (identity, study, series) = {
+        let (original, cleaned) = self.clock.time(Stage::Parse, || {
             let original = image.original_header().map_err(unreadable)?;
-            let cleaned = image.deidentified_header().map_err(unreadable)?;
-            let identity = match original.value(tags::SOP_INSTANCE_UID) {
-                Some(uid) => self.project.identity.of_image(&uid),
-                None => self.project.identity.of_content(&digest_of(input, source)?),
-            };
-            (identity, cleaned.value(tags::STUDY_INSTANCE_UID), cleaned.value(tags::SERIES_INSTANCE_UID))
-        };
+            Ok::<_, Error>((original, image.deidentified_header().map_err(unreadable)?))
+        })?;
+        let identity = self.identity(&original, input, source)?;
+        let (study, series) = (cleaned.value(tags::STUDY_INSTANCE_UID), cleaned.value(tags::SERIES_INSTANCE_UID));
         if let Some(there) = self.there(&identity, input, source)? {
             return Ok(there);
         }
@@ -171,11 +188,8 @@ impl Preparer<'_> {
         })?;
 
         let (place, table) = self.clock.time(Stage::Parse, || {
-            let original = image.original_header().map_err(unreadable)?;
-            let cleaned = image.deidentified_header().map_err(unreadable)?;
-            let syntax = image.attributes().transfer_syntax.clone().unwrap_or_default();
-            let search = &self.project.search;
-            let place = Place::of(seal.header.file, &original, &cleaned, &syntax, self.policy, search);
+            let (syntax, search) = (image.transfer_syntax(), &self.project.search);
+            let place = Place::of(seal.header.file, &original, &cleaned, syntax, self.policy, search);
             // A pixel data element that is not built as it should be has no frames to read singly.
             let table = match image.frames(input, &original) {
                 Err(error @ dicom::Error::Read(_)) => return Err(unreadable(error)),
@@ -206,6 +220,9 @@ impl Preparer<'_> {
     fn whole<R: Read + Seek + Send>(&self, source: &Source, input: &mut R, notes: Notes) -> Result<Prepared, Error> {
         let content = digest_of(input, source)?;
         let identity = self.project.identity.of_content(&content);
+        if notes.quarantined && self.quarantine.is_rejected(&identity)? {
+            return Ok(Prepared::LeftOut("a person looked at it and rejected it (eds quarantine reject)".into()));
+        }
         if let Some(there) = self.there(&identity, input, source)? {
             return Ok(there);
         }
@@ -227,6 +244,19 @@ impl Preparer<'_> {
         Ok(self.item(source, &seal, &written, record, Ready { object, keys, notes }))
     }
 
+    /// By which an image is told apart: its original SOP Instance UID or, without one, its content.
+    fn identity<R: Read + Seek>(
+        &self,
+        original: &Header<'_>,
+        input: &mut R,
+        source: &Source,
+    ) -> Result<[u8; 32], Error> {
+        Ok(match original.value(tags::SOP_INSTANCE_UID) {
+            Some(uid) => self.project.identity.of_image(&uid),
+            None => self.project.identity.of_content(&digest_of(input, source)?),
+        })
+    }
+
     /// What is to be done about a file whose identity is known or claimed already; nothing when it is new.
     fn there<R: Read + Seek>(
         &self,
@@ -235,15 +265,20 @@ impl Preparer<'_> {
         source: &Source,
     ) -> Result<Option<Prepared>, Error> {
         if let Some(known) = self.metadata.known(identity)? {
-            let digest = self.project.identity.digest(&digest_of(input, source)?);
-            return Ok(Some(if digest == known.digest {
-                Prepared::Known(known.image)
-            } else {
-                Prepared::Failed(Error::OtherContent { path: source.path.clone(), file: known.image })
-            }));
+            return self.compared(known, input, source).map(Some);
         }
         let new = self.claimed.lock().unwrap_or_else(PoisonError::into_inner).insert(*identity);
         Ok((!new).then_some(Prepared::Copy))
+    }
+
+    /// Whether a file is what is registered under its identity.
+    fn compared<R: Read + Seek>(&self, known: Known, input: &mut R, source: &Source) -> Result<Prepared, Error> {
+        let digest = self.project.identity.digest(&digest_of(input, source)?);
+        Ok(if digest == known.digest {
+            Prepared::Known(known.image)
+        } else {
+            Prepared::Failed(Error::OtherContent { path: source.path.clone(), file: known.image })
+        })
     }
 
     fn item(&self, source: &Source, seal: &Seal, written: &Written, record: Record, ready: Ready) -> Prepared {
