@@ -188,6 +188,14 @@ impl Catalog {
         self.entries("WHERE state = ?1 ORDER BY created, file", State::Pending.code())
     }
 
+    /// The registrations that are complete, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Sqlite`].
+    pub fn complete_ones(&self) -> Result<Vec<Entry>, Error> {
+        self.entries("WHERE state = ?1 ORDER BY created, file", State::Complete.code())
+    }
+
     /// The files under this key, oldest first.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ pub mod gateway;
 pub mod key;
 pub mod login;
 pub mod man;
+#[cfg(feature = "mount")]
+pub mod mount;
 pub mod names;
 pub mod profile;
 pub mod project;
@@ -99,6 +101,9 @@ enum Command {
     /// Look at an image, without the patient's data, in the terminal or as a PNG file
     #[cfg(feature = "view")]
     View(view::View),
+    /// Make registered files look like any others, in a folder, until it is unmounted
+    #[cfg(feature = "mount")]
+    Mount(mount::Mount),
     /// Encrypt any file or pipe under a new key
     Encrypt(encrypt::Encrypt),
     /// Decrypt a file or pipe that `eds encrypt` made, or any other EDS container
@@ -158,6 +163,8 @@ impl Cli {
             #[cfg(feature = "view")]
             Command::View(command) => command.run(options),
             Command::Search(command) => command.run(options),
+            #[cfg(feature = "mount")]
+            Command::Mount(command) => command.run(options),
             Command::Encrypt(command) => command.run(options),
             Command::Decrypt(command) => command.run(options),
             Command::Quarantine(command) => command.run(options),

@@ -399,6 +399,10 @@ pub enum Error {
     #[cfg(feature = "gateway")]
     #[error(transparent)]
     Gateway(#[from] crate::gateway::Error),
+    /// `eds mount`.
+    #[cfg(feature = "mount")]
+    #[error(transparent)]
+    Mount(#[from] crate::mount::MountError),
     /// A text that should be a window.
     #[error("{0:?} is not a window: a center and a width of more than 2 are expected, for example 40,400")]
     NotAWindow(String),
@@ -525,6 +529,8 @@ impl Error {
     /// What sort of failure this is.
     pub fn kind(&self) -> Kind {
         match self {
+            #[cfg(feature = "mount")]
+            Self::Mount(error) => error.kind(),
             Self::Config(error) => error.kind(),
             Self::Output(error) => error.kind(),
             Self::Cluster(error) => error.kind(),
@@ -588,6 +594,8 @@ impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            #[cfg(feature = "mount")]
+            Self::Mount(error) => error.hint(),
             Self::Config(error) => error.hint(),
             Self::Output(error) => error.hint(),
             Self::Cluster(error) => error.hint(),

@@ -7,6 +7,8 @@
 //! | `open` | a registered file, opened to be read at positions: for tools of the grid and mounted folders |
 //! | `search` | images by what may be known of them |
 //! | `frames` | where the frames of an image are, kept so that nobody can exchange them |
+//! | `sessions` | for many callers at once, and after `fork` |
+//! | `tree` | what was registered, as folders and files |
 //! | `deliver` | what waits in the queue goes to the key servers that were away |
 //! | `device` | what an imaging device made goes to the key servers, brought by a courier |
 //! | `files` | the same protection for any file or pipe, without catalog and storage |
@@ -26,6 +28,8 @@ pub mod quarantine;
 pub mod register;
 pub mod retrieve;
 pub mod search;
+pub mod sessions;
+pub mod tree;
 
 use std::{
     io::{Read, Write as _},

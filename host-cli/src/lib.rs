@@ -6,7 +6,8 @@
 //! apart and putting it together again, [`keystore`] the quorum client, [`audit`] the nodes'
 //! audit logs seen from outside, [`queue`] what waits for key servers
 //! that were away, [`journey`] the two stories, [`output`] files that appear whole or not at all, [`payload`] encryption at the
-//! speed of the disk, `picture` (a feature) images to look at, `gateway` (a feature) DICOM peers of a department, [`commands`] the command line, [`glite`] the commands of gLite.
+//! speed of the disk, `picture` (a feature) images to look at, `gateway` (a feature) DICOM peers of a department, `mount` (a feature)
+//! a folder for other programs, [`commands`] the command line, [`glite`] the commands of gLite.
 //! Errors of all rooms meet in [`error`], which knows the exit code and the hint of each.
 #![forbid(unsafe_code)]
 
@@ -28,6 +29,8 @@ pub mod journey;
 pub mod keystore;
 pub mod login;
 pub mod metadata;
+#[cfg(feature = "mount")]
+pub mod mount;
 pub mod output;
 pub mod payload;
 #[cfg(feature = "view")]

@@ -79,4 +79,4 @@ impl Options {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

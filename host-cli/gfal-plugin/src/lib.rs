@@ -7,7 +7,6 @@
 //! | `entry` | what GFAL2 calls: from pointers to values and back, and no panic beyond it |
 //! | `plugin` | the operations |
 //! | `url` | `eds:`, `lfn:`, `lfc:` and `guid:` |
-//! | `rooms` | sessions of the client, for every thread and after `fork` |
 //! | `handle` | what is open: files and listings |
 //! | `sums` | checksums of the plaintext |
 //! | `failure` | errors, with the errno that GFAL2's callers go by |
@@ -21,6 +20,5 @@ mod entry;
 mod failure;
 mod handle;
 mod plugin;
-mod rooms;
 mod sums;
 mod url;

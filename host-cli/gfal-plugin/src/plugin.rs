@@ -5,7 +5,13 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use eds::journey::open::{self, OpenFile};
+use eds::{
+    commands::Options,
+    journey::{
+        open::{self, OpenFile},
+        sessions::Sessions,
+    },
+};
 use eds_core::ids::FileId;
 use zeroize::Zeroizing;
 
@@ -13,14 +19,13 @@ use crate::{
     abi::operation,
     failure::Failure,
     handle::{Handle, Open, Reading},
-    rooms::Rooms,
     sums::Sum,
     url::{Url, is_ours},
 };
 
 /// The plugin of one GFAL2 context.
 pub(crate) struct Plugin {
-    rooms: Rooms,
+    sessions: Sessions,
 }
 
 /// What there is to tell of a file or directory.
@@ -48,7 +53,7 @@ impl Facts {
 
 impl Plugin {
     pub(crate) fn new() -> Self {
-        Self { rooms: Rooms::new() }
+        Self { sessions: Sessions::new(|| Options::of_environment()?.load()) }
     }
 
     /// Whether this plugin does that with such a URL.
@@ -59,7 +64,7 @@ impl Plugin {
     pub(crate) fn facts(&self, url: &str) -> Result<Facts, Failure> {
         match Url::parse(url)? {
             Url::File(file) => {
-                let about = self.rooms.with(|session| open::about(session, file))?;
+                let about = self.sessions.with(|session| open::about(session, file))?;
                 let file = Some(about.file);
                 Ok(Facts { directory: false, file, size: about.size, created: about.created })
             }
@@ -123,7 +128,7 @@ impl Plugin {
 
     fn read(&self, file: FileId) -> Result<OpenFile, Failure> {
         // Nodes that answered wrongly are named by `eds`; here what counts is that enough others did not.
-        Ok(self.rooms.with(|session| OpenFile::open(session, file))?.0)
+        Ok(self.sessions.with(|session| OpenFile::open(session, file))?.0)
     }
 }
 

@@ -40,6 +40,7 @@ fn entries_survive_reopening() {
     assert_eq!(again.entry(entry(1).file).expect("is there"), entry(1));
     assert_eq!(again.entry(entry(2).file).expect("is there"), Entry { state: State::Complete, ..entry(2) });
     assert_eq!(again.pending().expect("lists"), [entry(1), entry(3)]);
+    assert_eq!(again.complete_ones().expect("lists"), [Entry { state: State::Complete, ..entry(2) }]);
     assert_eq!(again.under_key(entry(3).key).expect("lists"), [entry(3)]);
     for file in fs::read_dir(directory.path().join("new")).expect("a directory") {
         let file = file.expect("an entry");

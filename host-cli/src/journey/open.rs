@@ -52,6 +52,12 @@ impl OpenFile {
         Ok((Self { file, reader }, culprits))
     }
 
+    /// A file that a test made.
+    #[cfg(all(test, feature = "mount"))]
+    pub(crate) const fn of(file: FileId, reader: PlainReader) -> Self {
+        Self { file, reader }
+    }
+
     /// Its id.
     pub const fn id(&self) -> FileId {
         self.file

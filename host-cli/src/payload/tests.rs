@@ -31,11 +31,11 @@ const SIZES: [usize; 12] = [
     9 * BATCH - CHUNK,
 ];
 
-pub(super) fn key() -> InputKey {
+pub(crate) fn key() -> InputKey {
     InputKey::from_bytes([0x42; 32])
 }
 
-fn header() -> Header {
+pub(crate) fn header() -> Header {
     Header { file: FileId::from_bytes([1; 16]), key: KeyId::from_bytes([2; 16]), epoch: Epoch::new(0), anchor: [3; 32] }
 }
 

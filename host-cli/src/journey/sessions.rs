@@ -1,4 +1,4 @@
-//! Sessions of the client, for whoever calls.
+//! Sessions for many callers at once: a plugin in a program with threads, a mounted folder.
 //!
 //! A session works for one caller at a time (its network runtime, its connections and its database connection are one each), so
 //! each call takes one out and puts it back, and threads do not wait for each other. What a process opened is of no use
@@ -11,12 +11,17 @@ use std::{
     sync::{Mutex, OnceLock, PoisonError},
 };
 
-use eds::{Error, commands::Options, journey::Session};
+use super::Session;
+use crate::{Error, config::Config};
 
 /// Sessions for this process and its children.
-pub(crate) struct Rooms {
+pub struct Sessions {
     first: Pool,
+    configuration: Configuration,
 }
+
+/// Where the configuration comes from, for each session anew.
+pub type Configuration = Box<dyn Fn() -> Result<Config, Error> + Send + Sync>;
 
 struct Pool {
     /// Whose it is.
@@ -26,19 +31,22 @@ struct Pool {
     next: OnceLock<Box<Pool>>,
 }
 
-impl Rooms {
+impl Sessions {
     /// Opens nothing yet: a program that only lists local files needs no configuration of EDS.
-    pub(crate) fn new() -> Self {
-        Self { first: Pool::of(process::id()) }
+    pub fn new(configuration: impl Fn() -> Result<Config, Error> + Send + Sync + 'static) -> Self {
+        Self { first: Pool::of(process::id()), configuration: Box::new(configuration) }
     }
 
     /// Calls `work` with a session that nobody else uses meanwhile.
-    pub(crate) fn with<T>(&self, work: impl FnOnce(&Session) -> Result<T, Error>) -> Result<T, Error> {
+    ///
+    /// # Errors
+    /// As [`Session::open`], and what `work` fails with.
+    pub fn with<T>(&self, work: impl FnOnce(&Session) -> Result<T, Error>) -> Result<T, Error> {
         let pool = self.first.of_this_process();
         let idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let session = match idle {
             Some(session) => session,
-            None => Session::open(&Options::of_environment()?.load()?)?,
+            None => Session::open(&(self.configuration)()?)?,
         };
         let done = work(&session);
         // A session that was in the middle of a panic is not used again; one more than is usual is closed.
@@ -87,14 +95,14 @@ mod tests {
         fn sent<T: Send>() {}
         fn shared<T: Sync>() {}
         sent::<Session>();
-        shared::<Rooms>();
+        shared::<Sessions>();
     }
 
     #[test]
     fn a_child_has_a_pool_of_its_own() {
-        let rooms = Rooms { first: Pool::of(0) };
-        let own = rooms.first.of_this_process();
+        let parents = Pool::of(0);
+        let own = parents.of_this_process();
         assert_eq!(own.process, process::id());
-        assert!(std::ptr::eq(own, rooms.first.of_this_process()), "it is made once");
+        assert!(std::ptr::eq(own, parents.of_this_process()), "it is made once");
     }
 }
