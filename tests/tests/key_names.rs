@@ -51,7 +51,7 @@ fn a_name_stands_for_its_key_in_every_command_and_is_written_nowhere_but_in_the_
         assert!(holds(&node.database(), NAME)?, "the test looks for something that is nowhere");
         let mut files = 0;
         for file in files_below(node.folder())? {
-            if !file.starts_with(node.database().display().to_string()) {
+            if !file.starts_with(&node.database().display().to_string()) {
                 assert!(!holds(Path::new(&file), "a-telling-name")?, "{file}");
                 files += 1;
             }
