@@ -22,7 +22,7 @@ use crate::{
     audit::console::{Console, ConsoleError},
     config::Config,
     hsm::{
-        HsmError, TokenKeyId,
+        HsmError, HsmErrorKind, TokenKeyId,
         pkcs11::Pkcs11Hsm,
         self_test::{belongs, opens_older},
         wrapped::WrappedError,
@@ -146,6 +146,15 @@ impl RotationError {
                 | Self::NamedByKeys { .. }
                 | Self::TooEarly { .. }
         )
+    }
+
+    /// Whether the same may succeed later without anybody doing anything.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Hsm(error) | Self::Wrap(WrapError::Hsm(error)) => error.kind() == HsmErrorKind::Retry,
+            Self::Store(error) | Self::Wrap(WrapError::Store(error)) => error.may_pass(),
+            _ => false,
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! The database finds the records of a KEK, so that what is left is known at any moment and nothing has to be remembered.
 //! A record that changed meanwhile (its key was deleted, its share refreshed) is looked at again in the next pass.
 
-use std::{num::NonZeroUsize, path::Path, sync::Arc};
+use std::{num::NonZeroUsize, path::Path, sync::Arc, thread, time::Duration};
 
 use eds_core::{
     Opaque,
@@ -14,7 +14,7 @@ use eds_core::{
 use super::{RotationError, now};
 use crate::{
     audit::Operation,
-    hsm::{Hsm, TokenKeyId, wrapped::WrappedKeys},
+    hsm::{Hsm, TokenKeyId, self_test::described, wrapped::WrappedKeys},
     node::{kek::Wrapping, to_open},
     shares::Rewrap,
     store::{Changed, Kek, KekId, KekState, Place, Replacement, ShareStore, kek_of},
@@ -22,6 +22,11 @@ use crate::{
 
 /// How often everything is looked at again before it is told that records change too fast.
 const PASSES: usize = 1_000;
+
+/// How often a batch is tried that token or database hold up: other work must not end one of hours.
+const TRIES: u32 = 10;
+/// What is waited between two tries.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How far it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,7 +124,7 @@ impl Work<'_> {
                     let places = self.store.wrapped_by(&kek.id, after.as_ref(), batch.get())?;
                     let Some(last) = places.last() else { break };
                     after = Some(last.clone());
-                    let step = self.step(&kek.id, &places, &mut rewrap)?;
+                    let step = patiently(PAUSE, || self.step(&kek.id, &places, &mut rewrap))?;
                     all.done += step.done;
                     all.unreadable.extend(step.unreadable);
                     again |= step.again;
@@ -202,5 +207,46 @@ impl Work<'_> {
         self.wrapping.count(count as u64)?;
         keys.wrapped_anew(|records| self.hsm.unwrap(records), |secrets| self.hsm.wrap(secrets))?.replace(file)?;
         Ok(count)
+    }
+}
+
+/// Does what may be done again, until it succeeds, fails for good, or was tried often enough.
+fn patiently<T>(pause: Duration, mut work: impl FnMut() -> Result<T, RotationError>) -> Result<T, RotationError> {
+    for _ in 1..TRIES {
+        match work() {
+            Err(error) if error.may_pass() => {
+                tracing::warn!(error = described(&error), "a batch is tried again");
+                thread::sleep(pause);
+            }
+            done => return done,
+        }
+    }
+    work()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{hsm::HsmError, store::StoreError};
+
+    fn busy(may_pass: bool) -> RotationError {
+        let source = Arc::new(std::io::Error::other("in use"));
+        StoreError::Database { database: "store".into(), may_pass, source }.into()
+    }
+
+    #[test]
+    fn a_database_in_use_and_a_slow_token_end_no_rewrap_and_what_will_not_pass_does() {
+        let tried = |failures: u32, error: fn() -> RotationError| {
+            let mut tries = 0;
+            let done = patiently(Duration::ZERO, || {
+                tries += 1;
+                if tries > failures { Ok(()) } else { Err(error()) }
+            });
+            (done.is_ok(), tries)
+        };
+        assert_eq!(tried(2, || busy(true)), (true, 3));
+        assert_eq!(tried(2, || HsmError::Deadline.into()), (true, 3));
+        assert_eq!(tried(2, || busy(false)), (false, 1));
+        assert_eq!(tried(u32::MAX, || busy(true)), (false, TRIES));
     }
 }
