@@ -11,6 +11,7 @@ use std::{
     ops::Range,
     os::unix::fs::FileExt as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    thread,
 };
 
 use eds_core::cipher::geometry::{CHUNK, Geometry};
@@ -36,6 +37,8 @@ pub struct PlainReader {
     chunks: Arc<Chunks>,
     kept: Mutex<Kept>,
     run: Mutex<Run>,
+    /// Buffers that were used, as many as there are threads at most; they wipe themselves with the reader.
+    spare: Mutex<Vec<Batch>>,
     threads: usize,
 }
 
@@ -63,9 +66,9 @@ struct Run {
 impl PlainReader {
     /// The content of a container that was unlocked, read from `origin`, which is where it was read from until now.
     pub fn new(with: Released, origin: Origin) -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
         let chunks = Arc::new(Chunks { origin, with });
-        Self { chunks, kept: Mutex::default(), run: Mutex::default(), threads }
+        Self { chunks, kept: Mutex::default(), run: Mutex::default(), spare: Mutex::default(), threads }
     }
 
     /// Bytes of plaintext.
@@ -136,19 +139,57 @@ impl PlainReader {
             rest = self.edge(chunks.start, skip, rest)?;
             chunks.start += 1;
         }
-        let full = (rest.len() / CHUNK) as u64;
-        let mut batch = Batch::with_slots(usize::try_from(full).unwrap_or(SLOTS));
-        let middle = chunks.start..chunks.start.saturating_add(full);
-        for some in in_batches(middle.clone()) {
+        let full = rest.len() / CHUNK;
+        let middle = chunks.start..chunks.start.saturating_add(full as u64);
+        let (whole, rest) = rest.split_at_mut(full * CHUNK);
+        self.whole(middle.clone(), whole)?;
+        if !rest.is_empty() {
+            self.edge(middle.end, 0, rest)?;
+        }
+        Ok(())
+    }
+
+    /// Decrypts whole chunks into `buffer`; many of them in two halves at the same time.
+    fn whole(&self, chunks: Range<u64>, buffer: &mut [u8]) -> Result<(), Error> {
+        let half = buffer.len() / CHUNK / 2;
+        if half < APART || self.threads < 2 {
+            return self.whole_here(chunks, buffer);
+        }
+        let (front, back) = buffer.split_at_mut(half * CHUNK);
+        let middle = chunks.start.saturating_add(half as u64);
+        let done = thread::scope(|scope| {
+            let work = || self.whole_here(middle..chunks.end, back);
+            let other = thread::Builder::new().name("eds-half".into()).spawn_scoped(scope, work).ok()?;
+            let mine = self.whole_here(chunks.start..middle, front);
+            Some(mine.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
+        });
+        // Where no thread can be had, one after the other.
+        done.unwrap_or_else(|| self.whole_here(chunks, buffer))
+    }
+
+    fn whole_here(&self, chunks: Range<u64>, buffer: &mut [u8]) -> Result<(), Error> {
+        let mut rest = buffer;
+        let mut batch = self.batch();
+        for some in in_batches(chunks) {
             let sealed = self.chunks.open(some, &mut batch)?;
             for plain in batch.plain(sealed) {
                 rest = put(rest, plain);
             }
         }
-        if !rest.is_empty() {
-            self.edge(middle.end, 0, rest)?;
-        }
+        self.put_back(batch);
         Ok(())
+    }
+
+    /// A batch to work in: one that was used before, if there is one.
+    fn batch(&self) -> Batch {
+        lock(&self.spare).pop().unwrap_or_else(|| Batch::with_slots(SLOTS))
+    }
+
+    fn put_back(&self, batch: Batch) {
+        let mut spare = lock(&self.spare);
+        if spare.len() < self.threads {
+            spare.push(batch);
+        }
     }
 
     /// Copies of one chunk, from byte `skip` of it on; the chunk is kept. Returns what is left of the buffer.
@@ -159,11 +200,12 @@ impl PlainReader {
                 return Ok(put(buffer, plain.get(skip..).unwrap_or_default()));
             }
         }
-        let mut batch = Batch::with_slots(1);
+        let mut batch = self.batch();
         let sealed = self.chunks.open(chunk..chunk.saturating_add(1), &mut batch)?;
         let plain = batch.plain(sealed).next().unwrap_or_default();
         let rest = put(buffer, plain.get(skip..).unwrap_or_default());
         lock(&self.kept).keep(chunk, plain);
+        self.put_back(batch);
         Ok(rest)
     }
 }
@@ -229,6 +271,8 @@ const MAX_KEPT: usize = 32;
 const RUN: u64 = 256 * 1024;
 /// Bytes that must be left for threads to be worth their start.
 const WORTH: u64 = 1024 * 1024;
+/// Chunks in each half of a read that are worth a second thread.
+const APART: usize = 16;
 /// More would decrypt faster than anybody reads.
 const MAX_THREADS: usize = 4;
 

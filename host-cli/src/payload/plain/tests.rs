@@ -168,6 +168,26 @@ fn damage_is_named_where_it_is_and_what_is_sound_can_still_be_read() {
 }
 
 #[test]
+fn damage_in_either_half_of_a_large_read_is_named() {
+    let plain = message(128 * CHUNK);
+    let container = sealed(&plain);
+    let opening = container.len() as u64 - Geometry::of_plain(plain.len() as u64).expect("short").sealed_len();
+    for bad in [5, 100] {
+        let mut damaged = container.clone();
+        damaged[usize::try_from(opening).expect("small") + 56 + bad * (CHUNK + 16)] ^= 1;
+        let reader = reader_of_file(&damaged).expect("the end is sound");
+        let result = reader.read_at(&mut vec![0; 128 * CHUNK], 0);
+        assert!(matches!(result, Err(Error::Damaged { start, .. }) if start == (bad * CHUNK) as u64), "{result:?}");
+    }
+    let reader = reader_of_file(&container).expect("opens");
+    for (offset, length) in [(0, 128 * CHUNK), (1, 100 * CHUNK), (CHUNK, 64 * CHUNK + 5), (7, 33 * CHUNK)] {
+        let mut buffer = vec![0; length];
+        let read = reader.read_at(&mut buffer, offset as u64).expect("reads");
+        assert!(buffer[..read] == plain[offset..plain.len().min(offset + length)], "{length} bytes from {offset}");
+    }
+}
+
+#[test]
 fn a_container_that_was_cut_meanwhile_is_an_error() {
     let container = sealed(&message(20 * CHUNK));
     let file = file_of(&container);
