@@ -17,7 +17,7 @@ lint: ## format, clippy, documentation
 
 bench: ## speed and size beside other programs: a table and target/bench.json; ROWS="fetch load" chooses
 	@scripts/setup bench
-	@scripts/cargo build --locked --release -p eds --bin eds -p eds-keystore --bin eds-keystored -p eds-tests --features eds-tests/full --bin bench --bin eds-bench-node
+	@scripts/cargo build --locked --release -p eds --bin eds -p eds-keystore --bin eds-keystored -p eds-tests --features eds-tests/full --bin bench --bin eds-bench-node -p eds-gfal-plugin --lib
 	@scripts/cargo run --quiet --locked --release -p eds-tests --features full --bin bench -- $(ROWS)
 
 soak: setup ## what takes hours: hundreds of kills, long property tests

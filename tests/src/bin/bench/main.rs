@@ -2,7 +2,7 @@
 //!
 //! Processor time is comparable between machines and loads, time on the clock is not: trust the ratios. Peers run
 //! alternately with ours, and each value is a median. Arguments choose groups of rows: payload, cold, fetch, load, scale,
-//! crowd, register, firmware, study, gateway.
+//! crowd, register, firmware, study, gateway, gfal.
 
 mod cold;
 mod crowd;
@@ -11,6 +11,7 @@ mod fetch;
 mod firmware;
 #[cfg(feature = "full")]
 mod gateway;
+mod gfal;
 mod load;
 mod measure;
 mod openbao;
@@ -95,8 +96,12 @@ fn run() -> Outcome {
         eprintln!("470 objects and one of 500 MB over DICOM: eds gateway and storescp in turns …");
         rows.extend(gateway::rows(folder.path())?);
     }
+    if wanted("gfal") {
+        eprintln!("500 MB and 1 MiB through GFAL2: a file of EDS and a plain one in turns …");
+        rows.extend(gfal::rows(folder.path())?);
+    }
     table::publish(&rows, &binaries::source_root().join("target/bench.json"))
 }
 
-const GROUPS: [&str; 10] =
-    ["payload", "cold", "fetch", "load", "scale", "crowd", "register", "firmware", "study", "gateway"];
+const GROUPS: [&str; 11] =
+    ["payload", "cold", "fetch", "load", "scale", "crowd", "register", "firmware", "study", "gateway", "gfal"];

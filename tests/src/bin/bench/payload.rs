@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The size of the file: 500 MiB.
-const BYTES: usize = 500 * 1024 * 1024;
+pub(crate) const BYTES: usize = 500 * 1024 * 1024;
 const BLOCK: usize = 100 * 1024;
 const ROUNDS: usize = 7;
 
@@ -107,7 +107,7 @@ impl Costs {
     }
 }
 
-fn write_sample(path: &Path) -> Outcome {
+pub(crate) fn write_sample(path: &Path) -> Outcome {
     let mut file = File::create(path).during(path.display())?;
     // A small block: the memory that this process ever held counts as the memory of the programs that it starts.
     let block = sample::bytes("500 MB", BLOCK);
@@ -126,7 +126,7 @@ pub(crate) fn age_key(folder: &Path) -> Outcome<(String, String)> {
     Ok((path.display().to_string(), recipient.into()))
 }
 
-fn same(one: &str, other: &str) -> Outcome<bool> {
+pub(crate) fn same(one: &str, other: &str) -> Outcome<bool> {
     Ok(Command::new("cmp").args(["-s", one, other]).status()?.success())
 }
 
