@@ -432,3 +432,33 @@ fn encode(manifest: &Manifest) -> Result<Binary, eds_core::Error> {
     let mut buffer = [0; manifest::MAX_BYTES];
     manifest.encode(&mut buffer).map(|bytes| Binary(bytes.to_vec()))
 }
+
+#[cfg(test)]
+mod tests {
+    use eds_core::api::{KeyResult, Problem};
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_knows_some_keys_as_deleted_and_refuses_others_gives_each_reason_once() {
+        let keys: Vec<KeyId> = (1..=4).map(|number| KeyId::from_bytes([number; 16])).collect();
+        let words = [Some("key-deleted"), Some("key-deleted"), None, Some("not-permitted")];
+        let problem = |word: &str| Problem {
+            kind: format!("urn:eds:problem:{word}"),
+            title: word.into(),
+            status: 403,
+            detail: None,
+            instance: None,
+        };
+        let results = keys.iter().zip(words).map(|(key, word)| KeyResult {
+            key: KeyText(*key),
+            state: None,
+            problem: word.map(problem),
+        });
+        let answer = serde_json::to_vec(&KeysAnswer { results: results.collect() }).expect("encodes");
+        let refused = refusals(&answer, &keys).expect("is an answer");
+        let [deleted, denied] = &refused[..] else { panic!("{refused:?}") };
+        assert!(deleted.is("key-deleted") && denied.is("not-permitted"), "{refused:?}");
+        assert!(refusals(&answer, &keys[1..]).is_err(), "an answer about other keys");
+    }
+}
