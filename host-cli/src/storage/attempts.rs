@@ -20,9 +20,13 @@ pub(super) fn patiently<T>(mut ask: impl FnMut(u32) -> Result<T, Fault>) -> Resu
     }
 }
 
-/// A server that is not there is soon given up; one that was there is worth waiting for.
+/// A server that is not there is soon given up, and so is one that says nothing; one that was there is worth waiting for.
 fn attempts(fault: &Fault) -> u32 {
-    if matches!(fault, Fault::Unreachable(_)) { 3 } else { 5 }
+    match fault {
+        Fault::Timeout(_) => 2,
+        Fault::Unreachable(_) => 3,
+        _ => 5,
+    }
 }
 
 /// Between a half and the whole: clients that failed together do not come back together.

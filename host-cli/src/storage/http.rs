@@ -33,7 +33,7 @@ use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
 
 use super::{
-    Error, Fault, Site,
+    Error, Fault, Protocol, Site,
     fault::{deepest, said},
     remote::Content,
     site::{Access, Proof},
@@ -88,12 +88,13 @@ impl Http {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| setting(error.to_string()))?;
+        let s3 = site.url().protocol() == Protocol::S3;
         let config = if tls {
             let roots = authorities::load(access.ca.as_deref()).map_err(|error| setting(error.to_string()))?;
             let builder = builder.with_root_certificates(roots);
             match access.proofs.first() {
-                // Who has a token or a password for this storage shows that.
-                Some(_) if access.token_file.is_some() || access.password_file.is_some() => {
+                // Who has a token, a password or a key for this storage shows that, and an old proxy is in nobody's way.
+                Some(_) if access.token_file.is_some() || access.password_file.is_some() || s3 => {
                     builder.with_no_client_auth()
                 }
                 Some(shown) => {

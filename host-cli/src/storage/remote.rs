@@ -90,7 +90,12 @@ fn write_and_place(door: &impl Renaming, path: &str, temporary: &str, content: &
     patiently(|before| match door.write(temporary, content, before) {
         Err(Fault::NotFound) => {
             door.make_directory(temporary)?;
-            door.write(temporary, content, before)
+            match door.write(temporary, content, before) {
+                Err(Fault::NotFound) => {
+                    Err(Fault::Refused("the folder of its url is not there, and cannot be made".into()))
+                }
+                other => other,
+            }
         }
         other => other,
     })?;

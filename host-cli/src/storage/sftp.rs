@@ -351,7 +351,7 @@ const AT_A_TIME: usize = 16;
 const MOST_AT_ONCE: u32 = 128 * 1024;
 const LEAST_AT_ONCE: u32 = 4 * 1024;
 /// How much is written between two looks at the clock.
-const BLOCK: usize = 8 * 1024 * 1024;
+const BLOCK: usize = 2 * 1024 * 1024;
 /// What may not have arrived of what was sent at a time.
 const HOLES: u64 = BLOCK as u64;
 const MAX_TEXT: u64 = 16 * 1024;
