@@ -150,6 +150,7 @@ fn strip_head(signed: &[u8]) -> Result<&[u8], Error> {
 }
 
 /// The pinned key is the directory's, and signed it.
+#[inline(never)]
 fn check_signature(signed: &[u8], signature: &[u8; 64], key: &Point, pinned: &[u8; 32]) -> Result<(), Error> {
     if key_fingerprint(key) != *pinned {
         return Err(Error::Mismatch);

@@ -9,6 +9,7 @@ extern crate std;
 pub mod api;
 pub mod cipher;
 pub mod container;
+mod curve;
 pub mod directory;
 pub mod error;
 mod gcm;

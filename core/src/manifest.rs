@@ -195,6 +195,7 @@ impl Manifest {
     }
 
     /// SHA-256 of everything but the signature bytes: what nodes compare, catalogs record and devices sign.
+    #[inline(never)]
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update([VERSION]);
@@ -218,6 +219,7 @@ impl Manifest {
 
     /// Says which device made the key, and signs that with the device's key. `counter` must be higher than in any manifest
     /// that this device signed before.
+    #[inline(never)]
     pub fn sign_origin(&mut self, device: DeviceId, counter: u64, key: &SigningKey) {
         // The digest covers device and counter, so they are set before it is taken.
         self.origin = Some(Origin { device, counter, signature: Signature([0; 64]) });

@@ -24,6 +24,7 @@ impl core::error::Error for Failure {}
 ///
 /// # Errors
 /// What is wrong with it.
+#[inline(never)]
 pub fn aes_engine(engine: &mut impl AesEngine) -> Result<(), Failure> {
     let outcome = check_engine(engine);
     engine.clear_key();

@@ -40,7 +40,7 @@ mod wipe;
 pub use counter::Counter;
 pub use engine::{AesEngine, EngineGcm, SoftAes};
 pub use entropy::{EntropyFault, EntropySource, Health};
-pub use imager::{AcquireError, Imager, StartError};
+pub use imager::{AcquireError, Imager, SCRUB_DEPTH, StartError};
 pub use provision::{PROVISION_MAGIC, PROVISION_VERSION, Provision};
 pub use random::{FrameRandom, Random};
 pub use scan::{Announced, Device, Output, Plan, Scan, ScanError};

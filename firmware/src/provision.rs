@@ -63,6 +63,7 @@ impl<'a> Provision<'a> {
     ///
     /// # Errors
     /// [`Error::OutOfRange`] for bytes that are no key.
+    #[inline(never)]
     pub fn signing_key(&self) -> Result<SigningKey, Error> {
         SigningKey::from_slice(&self.key).map_err(|_| Error::OutOfRange)
     }

@@ -31,6 +31,7 @@ impl<S: EntropySource> Random<S> {
     ///
     /// # Errors
     /// [`EntropyFault`]: this device must not draw keys.
+    #[inline(never)]
     pub fn start(mut source: S) -> Result<Self, EntropyFault<S::Error>> {
         let mut health = Health::new(S::MIN_ENTROPY_BITS);
         // Section 4.3: what the start-up tests look at is not used.

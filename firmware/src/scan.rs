@@ -127,6 +127,7 @@ impl<C: StreamingCipher> Scan<C> {
     /// # Errors
     /// [`ScanError::Core`] with [`Error::OutOfRange`] when m is below the directory's floor or above the number of active
     /// nodes, [`Error::Malformed`] when a node's transport key is not a key; [`ScanError::Output`].
+    #[inline(never)]
     pub fn begin<R: CryptoRng + ?Sized, O: Output>(
         plan: &Plan<'_>,
         device: &Device<'_>,
@@ -144,10 +145,22 @@ impl<C: StreamingCipher> Scan<C> {
         let secret = FileSecret::random(rng);
         let anchor = share(&secret, key, plan, device, counter, rng, out)?;
         let header = Header { file, key, epoch: Epoch::new(0), anchor };
-        let input_key = secret.input_key("image", key);
+        Self::open(engine, &header, secret, rng, out)
+    }
+
+    /// Begins the container. Apart from `begin`, whose frame is there while shares are made.
+    #[inline(never)]
+    fn open<R: CryptoRng + ?Sized, O: Output>(
+        engine: impl FnOnce(&[u8; 32]) -> Result<C, EngineFault>,
+        header: &Header,
+        secret: FileSecret,
+        rng: &mut R,
+        out: &mut O,
+    ) -> Result<Self, ScanError<O::Error>> {
+        let input_key = secret.input_key("image", header.key);
         drop(secret);
         let mut sink = |bytes: &[u8]| out.container(bytes).map_err(ScanError::Output);
-        let writer = ContainerWriter::begin_with(engine, &header, &input_key, rng, &mut sink)?;
+        let writer = ContainerWriter::begin_with(engine, header, &input_key, rng, &mut sink)?;
         Ok(Self { writer })
     }
 
@@ -156,6 +169,7 @@ impl<C: StreamingCipher> Scan<C> {
     /// # Errors
     /// [`ScanError::Output`], [`ScanError::Core`] with [`Error::Engine`]; then the scan is lost and begins again with a key
     /// of its own.
+    #[inline(never)]
     pub fn write_in_place<O: Output>(&mut self, bytes: &mut [u8], out: &mut O) -> Result<(), ScanError<O::Error>> {
         self.writer.write_in_place(bytes, &mut |bytes: &[u8]| out.container(bytes).map_err(ScanError::Output))
     }
@@ -164,6 +178,7 @@ impl<C: StreamingCipher> Scan<C> {
     ///
     /// # Errors
     /// As [`Scan::write_in_place`].
+    #[inline(never)]
     pub fn write<O: Output>(&mut self, bytes: &[u8], out: &mut O) -> Result<(), ScanError<O::Error>> {
         self.writer.write(bytes, &mut |bytes: &[u8]| out.container(bytes).map_err(ScanError::Output))
     }
@@ -172,6 +187,7 @@ impl<C: StreamingCipher> Scan<C> {
     ///
     /// # Errors
     /// As [`Scan::write_in_place`].
+    #[inline(never)]
     pub fn finish<O: Output>(self, out: &mut O) -> Result<Written, ScanError<O::Error>> {
         self.writer.finish(&mut |bytes: &[u8]| out.container(bytes).map_err(ScanError::Output))
     }
@@ -202,8 +218,11 @@ fn share<R: CryptoRng + ?Sized, O: Output>(
         threshold: Threshold::new(plan.needed, count)?,
         nodes: &nodes,
     };
-    let dealer = Dealer::new(secret, &params, rng)?;
-    let mut manifest = dealer.manifest(&params)?;
+    // Looked at where they are: `?` would move them, and a moved value takes its memory twice.
+    let dealer = Dealer::new(secret, &params, rng);
+    let dealer = dealer.as_ref().map_err(|error| *error)?;
+    let mut manifest = params.outline();
+    dealer.describe(&params, &mut manifest)?;
     manifest.sign_origin(device.id, counter, device.key);
     let mut sink = |bytes: &[u8]| out.bundle(bytes).map_err(ScanError::Output);
     let mut bundle = begin_bundle(&manifest, count, &mut sink)?;
@@ -212,7 +231,7 @@ fn share<R: CryptoRng + ?Sized, O: Output>(
     let registrant = Registrant::device(&cluster, &device.id).digest();
     let aad = registration_aad([manifest.digest()], &registrant);
     for node in directory.active() {
-        seal_share(cluster, &node, &dealer, &aad, rng, &mut |sealed: &[u8]| bundle.share(node.id, sealed, &mut sink))?;
+        seal_share(cluster, &node, dealer, &aad, rng, &mut |sealed: &[u8]| bundle.share(node.id, sealed, &mut sink))?;
     }
     bundle.finish()?;
     Ok(manifest.anchor())

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fs, path::PathBuf, time::Duration};
 
 use eds_core::{container::Opening, link::Bundle, sharing::combine};
-use eds_firmware::{Provision, simulator::Delivered};
+use eds_firmware::{Provision, SCRUB_DEPTH, simulator::Delivered};
 use eds_tests::{
     Outcome, Trouble,
     emulated::{self, Imaging},
@@ -96,6 +96,10 @@ fn an_image_taken_in_qemu_is_opened_by_two_of_three_nodes_and_nothing_of_it_is_l
     assert!(!machine.receive(|_, _| false)?);
     let (code, words) = machine.end()?;
     assert_eq!(code, 0, "{words}");
+    // What was overwritten of the stack reaches below all that an image used: below it, the memory is as it was. The upper end is
+    // used again by what sends the end.
+    let wiped = emulated::figure(&words, "wiped")? as usize;
+    assert!(wiped + 2048 >= SCRUB_DEPTH, "an image used stack below the {SCRUB_DEPTH} bytes that are wiped: {words}");
     println!("the device said: {words}");
     Ok(())
 }

@@ -4,13 +4,13 @@ use core::fmt;
 
 use p256::{
     AffinePoint, ProjectivePoint, Scalar, Sec1Point,
-    elliptic_curve::{group::Group, point::AffineCoordinates, sec1::ToSec1Point},
+    elliptic_curve::{point::AffineCoordinates, sec1::ToSec1Point},
 };
 use rand_core::CryptoRng;
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::{Error, Opaque, manifest::Point, scalar};
+use crate::{Error, Opaque, curve, manifest::Point, scalar};
 
 /// A private P-256 key that can do Diffie-Hellman: in memory, or a handle to one in a token.
 ///
@@ -102,11 +102,12 @@ pub struct SoftDhKey {
 
 impl SoftDhKey {
     /// A fresh key.
+    #[inline(never)]
     pub fn generate<R: CryptoRng + ?Sized>(rng: &mut R) -> Self {
         let drawn = scalar::random(rng);
         // Zero has no public key. It comes once in 2²⁵⁶ draws and then becomes one, so that nothing can fail here.
         let scalar = Zeroizing::new(Scalar::conditional_select(&drawn, &Scalar::ONE, drawn.ct_eq(&Scalar::ZERO)));
-        let public = PublicKey::from_affine(&ProjectivePoint::mul_by_generator(&scalar).to_affine());
+        let public = PublicKey::from_affine(&curve::times_generator(&scalar).to_affine());
         // The generator times a number that is neither zero nor the order of the group is not the point at infinity.
         let public = public.unwrap_or(PublicKey([0; 65]));
         Self { scalar: *scalar, public }
@@ -118,8 +119,8 @@ impl SoftDhKey {
     /// [`Error::OutOfRange`] unless it is from 1 to the order of the group − 1.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, Error> {
         let scalar = scalar::from_bytes(bytes).ok_or(Error::OutOfRange)?;
-        let public = PublicKey::from_affine(&ProjectivePoint::mul_by_generator(&scalar).to_affine())
-            .map_err(|_| Error::OutOfRange)?;
+        let public =
+            PublicKey::from_affine(&curve::times_generator(&scalar).to_affine()).map_err(|_| Error::OutOfRange)?;
         Ok(Self { scalar: *scalar, public })
     }
 
@@ -141,9 +142,10 @@ impl DhKey for SoftDhKey {
         self.public.0
     }
 
+    #[inline(never)]
     fn dh(&self, peer: &[u8; 65]) -> Result<DhSecret, Opaque> {
         let peer = parse(peer).map_err(|_| Opaque)?;
-        let product = Zeroizing::new(ProjectivePoint::from(peer) * self.scalar);
+        let product = Zeroizing::new(curve::times(&ProjectivePoint::from(peer), &self.scalar));
         let affine = Zeroizing::new(product.to_affine());
         Ok(DhSecret(affine.x().into()))
     }
@@ -163,6 +165,7 @@ impl fmt::Debug for SoftDhKey {
     }
 }
 
+#[inline(never)]
 fn parse(bytes: &[u8]) -> Result<AffinePoint, Error> {
     let encoded = Sec1Point::from_bytes(bytes).map_err(|_| Error::Malformed)?;
     // What is left out is the point at infinity and the compact form, which would give a point a second encoding.

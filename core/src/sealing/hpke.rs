@@ -20,6 +20,7 @@ pub(super) struct Schedule {
 
 impl Schedule {
     /// From the Diffie-Hellman secret, the encapsulated key, the recipient's public key and the info.
+    #[inline(never)]
     pub(super) fn new(dh: &DhSecret, enc: &[u8; 65], recipient: &[u8; 65], info: &[u8]) -> Self {
         let shared = Self::shared_secret(dh, enc, recipient);
         let (mut id_hash, _) = labeled_extract(HPKE_SUITE, &[], b"psk_id_hash", &[]);
@@ -35,6 +36,7 @@ impl Schedule {
         schedule
     }
 
+    #[inline(never)]
     pub(super) fn seal(self, aad: &[u8], data: &mut [u8]) -> [u8; 16] {
         Gcm::new(&self.key).seal_in_place(&self.nonce, aad, data)
     }
@@ -54,6 +56,7 @@ impl Schedule {
 
 const MODE_BASE: u8 = 0;
 
+#[inline(never)]
 fn labeled_extract(suite: &[u8], salt: &[u8], label: &[u8], input: &[u8]) -> ([u8; 32], Hkdf<Sha256>) {
     let mut extract = HkdfExtract::<Sha256>::new(Some(salt));
     for part in [b"HPKE-v1", suite, label, input] {

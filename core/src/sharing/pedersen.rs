@@ -12,7 +12,7 @@ use p256::{
 };
 
 use crate::{
-    Error,
+    Error, curve,
     ids::ShareIndex,
     manifest::{Manifest, Point},
 };
@@ -31,6 +31,7 @@ pub const SECOND_GENERATOR: [u8; 65] = [
 ];
 
 /// H as a point. The error cannot happen while [`SECOND_GENERATOR`] is what its test says.
+#[inline(never)]
 pub(super) fn second_generator() -> Result<ProjectivePoint, Error> {
     let encoded = Sec1Point::from_bytes(SECOND_GENERATOR).map_err(|_| Error::Malformed)?;
     Option::<AffinePoint>::from(AffinePoint::from_sec1_point(&encoded)).map(Into::into).ok_or(Error::Malformed)
@@ -38,13 +39,14 @@ pub(super) fn second_generator() -> Result<ProjectivePoint, Error> {
 
 /// v·G + b·H, in constant time.
 pub(super) fn commit(value: &Scalar, blinder: &Scalar) -> Result<ProjectivePoint, Error> {
-    Ok(ProjectivePoint::mul_by_generator(value) + second_generator()? * blinder)
+    Ok(curve::times_generator(value) + curve::times(&second_generator()?, blinder))
 }
 
 /// The compressed form of a commitment.
 ///
 /// # Errors
 /// [`Error::Malformed`] for the point at infinity, which has no 33-byte form; a random commitment is never that.
+#[inline(never)]
 pub(super) fn encode_point(point: &ProjectivePoint) -> Result<Point, Error> {
     let encoded = point.to_affine().to_sec1_point(true);
     encoded.as_bytes().try_into().map(Point).map_err(|_| Error::Malformed)

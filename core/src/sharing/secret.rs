@@ -37,6 +37,7 @@ impl FileSecret {
     /// info "eds/v1/" ‖ purpose ‖ 0 ‖ GUID of the key.
     ///
     /// Purposes in use: `image`, `private`, `file`.
+    #[inline(never)]
     pub fn input_key(&self, purpose: &str, key: KeyId) -> InputKey {
         let mut output = Zeroizing::new([0u8; 32]);
         let info: [&[u8]; 4] = [b"eds/v1/", purpose.as_bytes(), &[0], key.as_bytes()];

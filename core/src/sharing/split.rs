@@ -33,6 +33,22 @@ pub struct SplitParams<'a> {
     pub nodes: &'a [ShareIndex],
 }
 
+impl SplitParams<'_> {
+    /// The manifest without what only the dealer knows: no shares, no commitments.
+    pub const fn outline(&self) -> Manifest {
+        Manifest {
+            key: self.key,
+            cluster: self.cluster,
+            directory_version: self.directory_version,
+            epoch: self.epoch,
+            threshold: self.threshold,
+            shares: Vec::new(),
+            commitments: Vec::new(),
+            origin: None,
+        }
+    }
+}
+
 /// Splits a secret: one share for each node, in rising order of node number, and the manifest that describes them.
 ///
 /// The manifest has no origin; a device adds its own and signs.
@@ -67,6 +83,7 @@ impl Dealer {
     ///
     /// # Errors
     /// As [`split`].
+    #[inline(never)]
     pub fn new<R: CryptoRng + ?Sized>(
         secret: &FileSecret,
         params: &SplitParams<'_>,
@@ -87,30 +104,35 @@ impl Dealer {
     /// # Errors
     /// As [`split`]; [`Error::Mismatch`] for other parameters.
     pub fn manifest(&self, params: &SplitParams<'_>) -> Result<Manifest, Error> {
+        let mut manifest = params.outline();
+        self.describe(params, &mut manifest)?;
+        Ok(manifest)
+    }
+
+    /// [`Dealer::manifest`] into the place of [`SplitParams::outline`], for a device that has no memory for a second one.
+    ///
+    /// # Errors
+    /// As [`Dealer::manifest`]; then the manifest is unfinished and fails its own checks.
+    pub fn describe(&self, params: &SplitParams<'_>, manifest: &mut Manifest) -> Result<(), Error> {
         if params.key != self.key
             || params.epoch != self.epoch
             || usize::from(params.threshold.needed()) != self.values.length
         {
             return Err(Error::Mismatch);
         }
-        let mut manifest = Manifest {
-            key: params.key,
-            cluster: params.cluster,
-            directory_version: params.directory_version,
-            epoch: params.epoch,
-            threshold: params.threshold,
-            shares: Vec::new(),
-            commitments: Vec::new(),
-            origin: None,
-        };
         for (value, blinder) in self.values.coefficients().zip(self.blinders.coefficients()) {
             let commitment = pedersen::encode_point(&pedersen::commit(value, blinder)?)?;
             manifest.commitments.push(commitment).map_err(|_| Error::OutOfRange)?;
         }
         for index in sorted_nodes(params)? {
-            manifest.shares.push((index, self.share(index).digest())).map_err(|_| Error::OutOfRange)?;
+            manifest.shares.push((index, self.digest(index))).map_err(|_| Error::OutOfRange)?;
         }
-        Ok(manifest)
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn digest(&self, index: ShareIndex) -> [u8; 32] {
+        self.share(index).digest()
     }
 
     /// The share of the node with this number.

@@ -16,7 +16,7 @@ mod machine;
 mod noise;
 mod sensor;
 
-pub use machine::{Delay, Uart, high_water, leave, paint_stack, say, say_number};
+pub use machine::{Delay, Uart, high_water, leave, paint_stack, say, say_number, wiped};
 pub use noise::{HostCounter, HostNoise};
 pub use sensor::{Chip, Sensor};
 

@@ -159,6 +159,16 @@ pub fn high_water() -> usize {
     STACK_TOP - bottom - 4 * untouched.count()
 }
 
+/// Bytes of zeros from the deepest place that was in use since [`paint_stack`] upwards. After an image they reach as far up as
+/// the wiping did; an image that had used more stack than was wiped would have left something else at the deepest place.
+#[inline(never)]
+pub fn wiped() -> usize {
+    let (bottom, here) = free_stack();
+    // SAFETY: as in `high_water`.
+    let words = (bottom..here).step_by(4).map(|at| unsafe { ptr::read_volatile(at as *const u32) });
+    4 * words.skip_while(|word| *word == PAINT).take_while(|word| *word == 0).count()
+}
+
 const PAINT: u32 = 0x5eed_c0de;
 const STACK_TOP: usize = 0x2000_0000 + 64 * 1024;
 

@@ -52,6 +52,7 @@ fn run() -> Option<()> {
     let blob = Provision::read(flash::provision()).ok()?;
     let key = blob.signing_key().ok()?;
     let device = Device { id: blob.device, key: &key };
+    // Used where it was made: `?` would move it, and a moved value takes its memory twice.
     let mut imager = Imager::start(
         device,
         blob.directory,
@@ -61,8 +62,8 @@ fn run() -> Option<()> {
         Aes::new(part.AES),
         Noise::new(part.RNG),
         FlashCounter::new(part.FLASH),
-    )
-    .ok()?;
+    );
+    let imager = imager.as_mut().ok()?;
     let (select, ready) = (ChipSelect(&part.GPIOA), DataReady(&part.GPIOA));
     let mut sensor = SpiSensor::new(Bus::new(part.SPI1), select, ready, delay, GEOMETRY);
     let mut link = Uplink::<_, _, 8>::new(Link::new(part.USART2), delay, PATIENCE);

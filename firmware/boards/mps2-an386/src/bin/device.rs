@@ -6,7 +6,7 @@ use cortex_m::Peripherals;
 use cortex_m_rt::entry;
 use eds_firmware::{Device, Geometry, Imager, Patience, Provision, SoftAes, SpiSensor, Uplink};
 use eds_mps2_an386::{
-    Chip, Delay, HostCounter, HostNoise, Sensor, Uart, high_water, leave, paint_stack, provision, say, say_number,
+    Chip, Delay, HostCounter, HostNoise, Sensor, Uart, high_water, leave, paint_stack, provision, say, say_number, wiped,
 };
 
 const PATIENCE: Patience = Patience { poll_us: 200, resend_us: 2_000_000, give_up_us: 60_000_000 };
@@ -15,10 +15,7 @@ const PATIENCE: Patience = Patience { poll_us: 200, resend_us: 2_000_000, give_u
 fn main() -> ! {
     paint_stack();
     match run() {
-        Ok(()) => {
-            say_number("stack", high_water());
-            leave(0)
-        }
+        Ok(()) => leave(0),
         Err(words) => {
             say(words);
             say("\n");
@@ -35,14 +32,21 @@ fn run() -> Result<(), &'static str> {
     let key = blob.signing_key().map_err(|_| "no device key")?;
     let device = Device { id: blob.device, key: &key };
     let noise = HostNoise::new().map_err(|_| "no noise")?;
+    // Used where it was made: `?` would move it, and a moved value takes its memory twice.
     let mut imager =
-        Imager::start(device, blob.directory, &blob.pin, blob.lowest, blob.needed, SoftAes::new(), noise, HostCounter)
-            .map_err(|_| "does not start")?;
+        Imager::start(device, blob.directory, &blob.pin, blob.lowest, blob.needed, SoftAes::new(), noise, HostCounter);
+    let imager = imager.as_mut().map_err(|_| "does not start")?;
 
     let (rows, row_bytes) = chip.shape();
     let geometry = Geometry { rows, row_bytes, patience_us: 100_000, poll_us: 10 };
     let mut sensor = SpiSensor::new(Sensor(&chip), Sensor(&chip), Sensor(&chip), delay.again(), geometry);
     let mut link = Uplink::<_, _, 8>::new(Uart::new(), delay.again(), PATIENCE);
     let mut buffer = [0; 256];
-    imager.acquire(chip.header(), &mut sensor, &mut buffer, &mut link).map(|_| ()).map_err(|_| "image lost")
+    // What the start used holds nothing of an image: the wiping is looked at on its own.
+    let start = high_water();
+    paint_stack();
+    imager.acquire(chip.header(), &mut sensor, &mut buffer, &mut link).map_err(|_| "image lost")?;
+    say_number("wiped", wiped());
+    say_number("stack", start.max(high_water()));
+    Ok(())
 }
