@@ -95,6 +95,8 @@ impl Operation {
     pub const KEK_DESTROY: Self = Self(Cow::Borrowed("kek.destroy"));
     /// Officers enrolled an imaging device.
     pub const DEVICE_ENROLL: Self = Self(Cow::Borrowed("device.enroll"));
+    /// Officers changed whose the images of a device are, from then on.
+    pub const DEVICE_CHANGE: Self = Self(Cow::Borrowed("device.change"));
     /// Officers revoked an imaging device.
     pub const DEVICE_REVOKE: Self = Self(Cow::Borrowed("device.revoke"));
     /// Officers wrote a backup of the database.
@@ -113,13 +115,14 @@ impl Operation {
     pub const UNKNOWN: Self = Self(Cow::Borrowed("unknown"));
 
     /// What officers do at a node's own command line.
-    pub const OF_OFFICERS: [Self; 10] = [
+    pub const OF_OFFICERS: [Self; 11] = [
         Self::TOKEN_CHANGE,
         Self::KEK_ROTATE,
         Self::KEK_REWRAP,
         Self::KEK_RETIRE,
         Self::KEK_DESTROY,
         Self::DEVICE_ENROLL,
+        Self::DEVICE_CHANGE,
         Self::DEVICE_REVOKE,
         Self::STORE_BACKUP,
         Self::STORE_RESTORE,

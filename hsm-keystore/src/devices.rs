@@ -1,4 +1,4 @@
-//! What officers do with imaging devices: enrol them, list them, revoke them. While the node serves, or while it does not.
+//! What officers do with imaging devices: enrol them, list them, change whose their images are, revoke them. While the node serves, or while it does not.
 //!
 //! An enrolment says which public key signs for a device, and whose its images are. The courier that delivers an image, and
 //! the device itself, say nothing of that. A revoked device stays in the list for ever, and its id is never enrolled again.
@@ -39,6 +39,10 @@ use crate::{
     rotation::{Office, RotationError},
     store::{StoreError, StoredDevice},
 };
+
+mod change;
+
+pub use change::{Changes, change};
 
 /// The longest name of a device, in bytes.
 const MAX_NAME: usize = 200;
@@ -106,8 +110,8 @@ pub enum DeviceError {
     Access(String),
     /// A device of that id.
     #[error(
-        "device {0} is enrolled already, or was revoked; nothing was changed\nhint: `eds-keystored device list` shows it; another key \
-         or owner is a new id, which the device must be given too"
+        "device {0} is enrolled already, or was revoked; nothing was changed\nhint: `eds-keystored device list` shows it; another owner \
+         is `device change`, another key a new id, which the device must be given too"
     )]
     Exists(DeviceId),
     /// No device of that id.
@@ -119,6 +123,11 @@ pub enum DeviceError {
          database? The audit log has the SHA-256 of each enrolment; a backup has its bytes"
     )]
     Altered(DeviceId),
+    /// It was revoked.
+    #[error(
+        "device {0} was revoked: nothing of it is taken any more, and nothing was changed\nhint: it needs a new key and a new id"
+    )]
+    Revoked(DeviceId),
     /// Somebody else changed it meanwhile.
     #[error("device {0} was changed meanwhile\nhint: try again")]
     Changed(DeviceId),
@@ -148,7 +157,7 @@ impl From<TypedError> for DeviceError {
 impl DeviceError {
     /// Whether nothing was done because nothing may be done, rather than because something failed.
     fn is_refusal(&self) -> bool {
-        matches!(self, Self::Exists(_) | Self::Missing(_) | Self::Altered(_) | Self::Changed(_))
+        matches!(self, Self::Exists(_) | Self::Missing(_) | Self::Altered(_) | Self::Revoked(_) | Self::Changed(_))
     }
 }
 
@@ -158,12 +167,9 @@ impl DeviceError {
 /// [`DeviceError`]; nothing was changed then.
 pub fn enroll(config: &Config, wish: &Enrollee) -> Result<String, DeviceError> {
     let key = public_key(&wish.key)?;
-    let (device, name) = (wish.device, wish.name.trim());
-    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
-        return Err(DeviceError::Name);
-    }
+    let (device, name) = (wish.device, usable_name(&wish.name)?);
     let access = access_list(wish)?;
-    let enrolment = Enrolment { key, name: name.to_owned(), access, since: SystemClock.now(), revoked: None };
+    let enrolment = Enrolment { key, name, access, since: SystemClock.now(), revoked: None };
 
     let office = Office::open(config)?;
     let console = office.console(config);
@@ -244,32 +250,61 @@ fn public_key(file: &Path) -> Result<Point, DeviceError> {
     Ok(directory::compressed(&p256::ecdsa::VerifyingKey::from(key)))
 }
 
+/// A name for people, as it is stored.
+fn usable_name(text: &str) -> Result<String, DeviceError> {
+    let name = text.trim();
+    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        return Err(DeviceError::Name);
+    }
+    Ok(name.to_owned())
+}
+
 /// The access list of the keys that the device makes.
 fn access_list(wish: &Enrollee) -> Result<AccessList, DeviceError> {
-    let authority = wish.ca.as_deref().map(|file| Ok::<_, DeviceError>(certificate(file)?.subject().as_der().to_vec()));
-    let namespace = Namespace { authority: authority.transpose()? };
-    let owner = match wish.owner.strip_prefix('@') {
-        Some(file) => {
-            let certificate = certificate(Path::new(file))?;
-            subject_of_certificate(certificate.issuer().as_der(), certificate.subject().as_der())
-        }
-        None => namespace.subject(&wish.owner)?,
-    };
-    let group = wish.group.as_ref().map(|text| names::group(text).ok_or_else(|| TypedError::Principal(text.clone())));
+    let authority = Authority::read(wish.ca.as_deref())?;
     let list = access::AccessList {
         version: 0,
-        owner,
-        group: group.transpose()?,
+        owner: authority.owner(&wish.owner)?,
+        group: wish.group.as_deref().map(Authority::group).transpose()?,
         owner_may: PermissionsText(Permissions::OWNER),
         group_may: PermissionsText(Permissions::NONE),
         others_may: PermissionsText(Permissions::NONE),
-        entries: wish.entries.iter().map(|text| namespace.entry(text)).collect::<Result<_, _>>()?,
+        entries: authority.entries(&wish.entries)?,
     };
-    let list = match &wish.mode {
+    allowed(list, wish.mode.as_deref())
+}
+
+/// The list with a change of its permissions, if nodes would take it.
+fn allowed(list: access::AccessList, mode: Option<&str>) -> Result<AccessList, DeviceError> {
+    let list = match mode {
         Some(mode) => apply_mode(mode, list)?,
         None => list,
     };
     wire::asked(&list).map_err(DeviceError::Access)
+}
+
+/// Reads what officers type of people and groups; names in slash form are of one authority.
+struct Authority(Namespace);
+
+impl Authority {
+    fn read(ca: Option<&Path>) -> Result<Self, DeviceError> {
+        let authority = ca.map(|file| Ok::<_, DeviceError>(certificate(file)?.subject().as_der().to_vec()));
+        Ok(Self(Namespace { authority: authority.transpose()? }))
+    }
+
+    fn owner(&self, text: &str) -> Result<access::Subject, DeviceError> {
+        let Some(file) = text.strip_prefix('@') else { return Ok(self.0.subject(text)?) };
+        let certificate = certificate(Path::new(file))?;
+        Ok(subject_of_certificate(certificate.issuer().as_der(), certificate.subject().as_der()))
+    }
+
+    fn group(text: &str) -> Result<String, DeviceError> {
+        Ok(names::group(text).ok_or_else(|| TypedError::Principal(text.to_owned()))?)
+    }
+
+    fn entries(&self, texts: &[String]) -> Result<Vec<access::Entry>, DeviceError> {
+        Ok(texts.iter().map(|text| self.0.entry(text)).collect::<Result<_, _>>()?)
+    }
 }
 
 fn certificate(file: &Path) -> Result<Certificate, DeviceError> {

@@ -1,4 +1,4 @@
-//! Officers enrol, list and revoke imaging devices, on a real node, beside its server and without it.
+//! Officers enrol, list, change and revoke imaging devices, on real nodes, beside their servers and without them.
 
 use std::fs;
 
@@ -6,6 +6,8 @@ use eds_tests::{
     Outcome, acts,
     cluster::{Cluster, Plan},
     imaging::Device,
+    user::exit,
+    ward::{frame, ward},
 };
 
 #[test]
@@ -92,6 +94,63 @@ fn officers_enrol_list_and_revoke_devices_and_the_audit_log_tells_of_it() -> Out
     node.command_of(&words)?.refused(1, &["or was revoked"])?;
     assert_eq!(node.command_of(&["device", "list"])?.success()?.text(), listed);
     node.start()?;
+    node.command_of(&["audit", "verify"])?.success()?;
+    Ok(())
+}
+
+#[test]
+fn a_changed_owner_has_the_images_from_then_on_and_no_earlier_one() -> Outcome {
+    let mut ward = ward()?;
+    let image = frame()?;
+    let (before, later) = (ward.takes(&image)?, ward.takes(&image)?);
+    let card = ward.card("before", &before)?;
+    ward.carries(&card)?.success()?;
+
+    let other = ward.cluster.user("other physician")?;
+    let id = ward.device.id.to_string();
+    let owner = format!("@{}", other.home().join("me.crt").display());
+    let change = ["device", "change", &id, "--owner", &owner, "--group", "/acme/night", "--mode", "g+g"];
+    for node in ward.cluster.nodes() {
+        let said = node.command_of(&change)?.success()?.text();
+        assert!(
+            said.contains("is changed") && said.contains("from now on") && said.contains("other physician"),
+            "{said}"
+        );
+        let (begun, done) = acts::last_done(node, "device.change")?;
+        assert_eq!(begun, format!("device {id}"));
+        let digests: Vec<&str> = done.split(" ").filter(|word| word.len() >= 64).collect();
+        assert!(digests.len() == 2 && digests[0].trim_end_matches(',') != digests[1], "{done}");
+        let listed = node.command_of(&["device", "list"])?.success()?.text();
+        assert!(
+            listed.contains("CT 3\t") && listed.contains("group /acme/night\tuser pdrwl-gs, group ------g-"),
+            "{listed}"
+        );
+    }
+    // What was delivered stays its owner's, also when the courier brings it once more; what comes from now on is the other's.
+    ward.carries(&card)?.success()?;
+    ward.carries(&ward.card("later", &later)?)?.success()?;
+    ward.retrieves(&before)?.success()?;
+    let key = later.begin.key.to_string();
+    ward.physician.eds(["key", "acl", &key])?.failed(exit::DENIED, &[])?;
+    let list = other.eds(["key", "acl", &key])?.success()?.text();
+    assert!(list.contains("other physician") && list.contains("/acme/night"), "{list}");
+    other.eds(["key", "acl", &before.begin.key.to_string()])?.failed(exit::DENIED, &[])?;
+
+    // What is not named stays; what is taken away is gone; nothing at all, and what was revoked, is refused.
+    let node = ward.cluster.node(1)?;
+    let more = ["device", "change", &id, "--name", "CT 4", "--entry", "/acme/day:g", "--no-group"];
+    let said = node.command_of(&more)?.success()?.text();
+    assert!(said.contains("CT 4") && said.contains("group none") && said.contains("/acme/day:------g-"), "{said}");
+    assert!(said.contains("other physician"), "{said}");
+    let said = node.command_of(&["device", "change", &id, "--no-entries"])?.success()?.text();
+    assert!(!said.contains("/acme/day"), "{said}");
+    assert_ne!(node.command_of(&["device", "change", &id])?.code, Some(0), "nothing is to be changed");
+    node.command_of(&["device", "change", &id, "--owner", "/acme"])?.refused(1, &["neither a subject"])?;
+    node.command_of(&["device", "revoke", &id])?.success()?;
+    node.command_of(&["device", "change", &id, "--name", "CT 5"])?.refused(1, &["was revoked", "new id"])?;
+    assert!(acts::last_refused(node, "device.change")?.contains("was revoked"));
+    let stranger = Device::new()?.id.to_string();
+    node.command_of(&["device", "change", &stranger, "--name", "CT 5"])?.refused(1, &["is not enrolled"])?;
     node.command_of(&["audit", "verify"])?.success()?;
     Ok(())
 }

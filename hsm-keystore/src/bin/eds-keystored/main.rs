@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{ArgGroup, CommandFactory as _, Parser, Subcommand};
 use eds_core::ids::DeviceId;
 use eds_keystore::{
     audit::{
@@ -27,7 +27,7 @@ use eds_keystore::{
     authn::{Authenticator, setup},
     ceremony,
     config::{self, Config, check::Severity},
-    devices::{self, Enrollee},
+    devices::{self, Changes, Enrollee},
     hex,
     hsm::{
         command,
@@ -80,7 +80,7 @@ enum Command {
         #[command(subcommand)]
         command: HsmCommand,
     },
-    /// Enrols, lists and revokes imaging devices; works while the node runs.
+    /// Enrols, lists, changes and revokes imaging devices; works while the node runs.
     Device {
         #[command(subcommand)]
         command: DeviceCommand,
@@ -219,6 +219,41 @@ enum DeviceCommand {
         /// The configuration file.
         #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
+    },
+    /// Changes whose the images of a device are, for images registered from now on; what is not named stays. The same is done
+    /// on every node. Images of before are their owners' to change.
+    #[command(group = ArgGroup::new("what").required(true).multiple(true))]
+    Change {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+        /// The id of the device.
+        #[arg(value_name = "DEVICE")]
+        device: DeviceId,
+        /// What people call the device.
+        #[arg(long, value_name = "TEXT", group = "what")]
+        name: Option<String>,
+        /// Who owns its images: /C=CH/O=Ward/CN=Dr Jones, @FILE with a certificate, or https://issuer#subject of a token.
+        #[arg(long, value_name = "SUBJECT", group = "what")]
+        owner: Option<String>,
+        /// The certificate of the authority that vouches for names in slash form.
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
+        /// The group of its images.
+        #[arg(long, value_name = "GROUP", group = "what", conflicts_with = "no_group")]
+        group: Option<String>,
+        /// Its images have no group.
+        #[arg(long, group = "what")]
+        no_group: bool,
+        /// What owner, group and others may do, as a change of what they may now, such as g-g.
+        #[arg(long, value_name = "MODE", group = "what", allow_hyphen_values = true)]
+        mode: Option<String>,
+        /// Who else may do what with its images, in place of those who may now; may be given several times.
+        #[arg(long = "entry", value_name = "PRINCIPAL:perms", group = "what", conflicts_with = "no_entries")]
+        entries: Vec<String>,
+        /// Nobody else may do anything.
+        #[arg(long, group = "what")]
+        no_entries: bool,
     },
     /// Revokes a device, for ever: this node takes no image of it any more. What it took before stays.
     Revoke {
@@ -482,6 +517,17 @@ fn device(command: &DeviceCommand) -> Result<(), String> {
             let (text, sound) = devices::list(&load(config)?).map_err(told)?;
             print(&text)?;
             if sound { Ok(()) } else { Err("an enrolment is not as officers wrote it".into()) }
+        }
+        DeviceCommand::Change { config, device, name, owner, ca, group, no_group, mode, entries, no_entries } => {
+            let changes = Changes {
+                name: name.clone(),
+                owner: owner.clone(),
+                ca: ca.clone(),
+                group: (*no_group || group.is_some()).then(|| group.clone()),
+                mode: mode.clone(),
+                entries: (*no_entries || !entries.is_empty()).then(|| entries.clone()),
+            };
+            print(&devices::change(&load(config)?, *device, &changes).map_err(told)?)
         }
         DeviceCommand::Revoke { config, device } => print(&devices::revoke(&load(config)?, *device).map_err(told)?),
     }
