@@ -6,7 +6,7 @@
 use eds_core::{
     api::{Binary, RegisterRequest},
     directory::Node,
-    ids::{ClusterId, KeyId, NodeId, ShareIndex},
+    ids::{ClusterId, KeyId, NodeId, ShareIndex, Threshold},
     link::Bundle,
     manifest::Manifest,
     registrant::Registrant,
@@ -63,6 +63,19 @@ pub enum DeliverError {
     /// The quorum does not fit.
     #[error(transparent)]
     Quorum(RegisterError),
+    /// The quorum leaves so many nodes to be told later that they open images of their own.
+    #[error(
+        "a quorum of {quorum} is too small for couriers: it leaves {late} key servers that hear of an image later, and {needed} open it; they \
+         would not know of rights that its owner took away meanwhile"
+    )]
+    TooManyLate {
+        /// The q asked for.
+        quorum: usize,
+        /// How many nodes it leaves.
+        late: usize,
+        /// The m of the key.
+        needed: u8,
+    },
     /// Too few nodes took their parts.
     #[error("key {key} is not registered yet: {enough}{faults}")]
     NotEnough {
@@ -81,7 +94,7 @@ impl DeliverError {
         match self {
             Self::OtherCluster { .. } | Self::NoPart { .. } => true,
             // A newer directory may know it.
-            Self::UnknownNode { .. } | Self::Quorum(_) => false,
+            Self::UnknownNode { .. } | Self::Quorum(_) | Self::TooManyLate { .. } => false,
             Self::NotEnough { enough, faults, .. } => {
                 let refused = faults.0.iter().filter(|error| error.fault.is_final()).count();
                 enough.of.saturating_sub(refused) < enough.nodes
@@ -95,6 +108,7 @@ impl DeliverError {
             Self::OtherCluster { .. } => Kind::Conflict,
             Self::UnknownNode { .. } => Kind::Unavailable,
             Self::NoPart { .. } => Kind::Damaged,
+            Self::TooManyLate { .. } => Kind::Usage,
             Self::Quorum(error) => error.kind(),
             Self::NotEnough { faults, .. } => faults.kind(),
         }
@@ -106,6 +120,10 @@ impl DeliverError {
             Self::OtherCluster { .. } => Some("provision the device with the directory of this cluster".into()),
             Self::UnknownNode { .. } => Some("`eds cluster update` takes a newer directory".into()),
             Self::NoPart { .. } => None,
+            Self::TooManyLate { quorum, late, needed } => {
+                let wanted = (quorum + late + 1).saturating_sub(usize::from(*needed));
+                Some(format!("--quorum {wanted}, or more, or `quorum` in [keys] of config.toml"))
+            }
             Self::Quorum(error) => error.hint(),
             Self::NotEnough { faults, .. } => hint(&faults.0),
         }
@@ -122,6 +140,18 @@ fn hint(faults: &[NodeError]) -> Option<String> {
         return None;
     };
     Some(text.into())
+}
+
+/// How many nodes must hold the key of an image before it counts as delivered. Those that hear of it later take the access list of the
+/// enrolment, since a courier may read no other: they must be fewer than open it, or what its owner took away would be given back.
+fn enough_of_device(quorum: Quorum, threshold: Threshold, nodes: usize) -> Result<Enough, DeliverError> {
+    let enough = enough(quorum, threshold, nodes).map_err(DeliverError::Quorum)?;
+    let (needed, late) = (threshold.needed(), enough.of.saturating_sub(enough.nodes));
+    if late < usize::from(needed) {
+        Ok(enough)
+    } else {
+        Err(DeliverError::TooManyLate { quorum: enough.nodes, late, needed })
+    }
 }
 
 impl<T: Transport> Keystore<T> {
@@ -157,7 +187,7 @@ impl<T: Transport> Keystore<T> {
             messages.push(message.map_err(|_| DeliverError::NoPart { key, node: *number, id: node.id })?);
             nodes.push(node.clone());
         }
-        let enough = enough(quorum, manifest.threshold, nodes.len()).map_err(DeliverError::Quorum)?;
+        let enough = enough_of_device(quorum, manifest.threshold, nodes.len())?;
         Ok(Unbundled { manifest, nodes, messages, enough })
     }
 
@@ -188,5 +218,32 @@ impl<T: Transport> Keystore<T> {
         let held: Vec<Node> = nodes.iter().filter(|node| !is_late(node)).cloned().collect();
         let unconfirmed = self.tell_each(&held, "/v1/device/confirm", &keys).await;
         Ok(Registered { manifests: vec![manifest.clone()], unconfirmed, late })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_hear_of_an_image_later_never_open_it_alone() {
+        for nodes in 1..=8u8 {
+            for needed in 1..=nodes {
+                let threshold = Threshold::new(needed, nodes).expect("in range");
+                assert!(enough_of_device(Quorum::All, threshold, nodes.into()).is_ok());
+                for quorum in 0..=nodes + 1 {
+                    let fits = (needed..=nodes).contains(&quorum);
+                    match enough_of_device(Quorum::Nodes(quorum), threshold, nodes.into()) {
+                        Ok(enough) => assert!(fits && nodes - quorum < needed && enough.nodes == usize::from(quorum)),
+                        Err(DeliverError::TooManyLate { late, .. }) => assert!(fits && late >= usize::from(needed)),
+                        Err(_) => assert!(!fits, "{quorum} of {nodes}, {needed} needed"),
+                    }
+                }
+            }
+        }
+        let threshold = Threshold::new(2, 5).expect("in range");
+        let refused = enough_of_device(Quorum::Nodes(3), threshold, 5).expect_err("two late nodes open it");
+        assert_eq!(refused.kind(), Kind::Usage);
+        assert_eq!(refused.hint().as_deref(), Some("--quorum 4, or more, or `quorum` in [keys] of config.toml"));
     }
 }
