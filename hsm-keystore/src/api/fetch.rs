@@ -24,7 +24,7 @@ use crate::{
         gathering::Gathering,
         keys::named,
         parse,
-        release::{Outcome, Released, release},
+        release::{Outcome, Released, Wanted, release},
         trail::{Note, Trail, unwritable},
     },
     authn::Principal,
@@ -82,7 +82,10 @@ pub(super) fn fetch_all(node: &Node, asked: Vec<Asked>) {
             Err(error) => asked.answer(Err(error)),
         }
     }
-    let wanted = calls.iter().flat_map(|(asked, request)| request.keys.iter().map(|key| (asked.caller.as_ref(), *key)));
+    let wanted = calls.iter().flat_map(|(asked, request)| {
+        let wanted = |key: &KeyId| Wanted { caller: &asked.caller, key: *key, request: &asked.request };
+        request.keys.iter().map(wanted)
+    });
     let mut released = match release(node, &wanted.collect::<Vec<_>>()) {
         Ok(released) => released.into_iter(),
         Err(error) => return calls.into_iter().for_each(|(asked, _)| asked.answer(Err(error.clone()))),

@@ -102,13 +102,12 @@ pub(super) struct Allowed {
     pub(super) rule: Rule,
 }
 
-/// Reads keys and checks their access lists: the same path for every call. What is wrong with a key is logged when it is
-/// taken, so that it is logged for the request that takes it.
+/// Reads keys and checks their access lists: the same path for every call.
 ///
 /// # Errors
 /// For the whole batch when store or token fail; else each key has its own error.
 pub(super) fn found(node: &Node, keys: &[KeyId]) -> Result<Vec<Result<Found, ApiError>>, ApiError> {
-    checked(node, keys, rows(node, keys)?)
+    Ok(checked(node, keys, rows(node, keys)?)?.collect())
 }
 
 /// What is stored of a key, if it can be read.
@@ -135,15 +134,20 @@ pub(super) fn rows(node: &Node, keys: &[KeyId]) -> Result<Vec<Row>, ApiError> {
     if rows.iter().all(Result::is_err) { Err(failed.into()) } else { Ok(rows) }
 }
 
-/// Checks the access lists of keys that were read.
+/// Checks the access lists of keys that were read. What is wrong with one is logged when it is taken, so that it is logged for
+/// the request that takes it.
 ///
 /// # Errors
 /// When the token fails; else each key has its own error.
-pub(super) fn checked(node: &Node, keys: &[KeyId], rows: Vec<Row>) -> Result<Vec<Result<Found, ApiError>>, ApiError> {
+pub(super) fn checked<'a>(
+    node: &Node,
+    keys: &'a [KeyId],
+    rows: Vec<Row>,
+) -> Result<impl Iterator<Item = Result<Found, ApiError>> + use<'a>, ApiError> {
     let stored = rows.iter().flatten().flatten();
     let lists: Vec<_> = stored.filter_map(|key| Some((key.key, &key.body.as_ref()?.access))).collect();
     let mut lists = node.access.open(&lists)?.into_iter();
-    let find_one = |(key, row): (&KeyId, Row)| {
+    let find_one = move |(key, row): (&KeyId, Row)| {
         let Some(mut stored) = row? else {
             return Err(ApiError::new(Word::KeyNotFound, format!("key {key} is not on this node; ask other nodes")));
         };
@@ -160,7 +164,7 @@ pub(super) fn checked(node: &Node, keys: &[KeyId], rows: Vec<Row>) -> Result<Vec
             None => Err(ApiError::internal()),
         }
     };
-    Ok(keys.iter().zip(rows).map(find_one).collect())
+    Ok(keys.iter().zip(rows).map(find_one))
 }
 
 /// Finds keys and decides for each one whether the caller has any of the permissions.

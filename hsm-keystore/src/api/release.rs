@@ -13,6 +13,7 @@ use eds_core::{
     ids::{Epoch, KeyId},
 };
 use sha2::{Digest, Sha256};
+use tracing::Span;
 
 use crate::{
     api::{
@@ -28,8 +29,14 @@ use crate::{
 /// So many keys are read at a time; their lists have 32 MiB at most.
 const AT_ONCE: usize = 128;
 
-/// A caller, and a key that it asks for.
-pub(super) type Wanted<'a> = (&'a Principal, KeyId);
+/// A caller, a key that it asks for, and the request that does.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) caller: &'a Principal,
+    pub(super) key: KeyId,
+    /// What is logged of the key is of this request.
+    pub(super) request: &'a Span,
+}
 
 /// What became of a key that a caller asks for.
 pub(super) struct Outcome {
@@ -51,11 +58,11 @@ pub(super) struct Released {
 /// # Errors
 /// When store or token fail; else each key has its own error.
 pub(super) fn release(node: &Node, wanted: &[Wanted<'_>]) -> Result<Vec<Outcome>, ApiError> {
-    let mut outcomes = opened(node, permitted(node, wanted, true)?)?;
+    let mut outcomes = opened(node, wanted, permitted(node, wanted, true)?)?;
     let doubtful = outcomes.iter_mut().zip(wanted).filter(|(outcome, _)| outcome.is_none());
     let (doubtful, again): (Vec<_>, Vec<Wanted<'_>>) = doubtful.map(|(outcome, wanted)| (outcome, *wanted)).unzip();
     if !again.is_empty() {
-        let certain = opened(node, permitted(node, &again, false)?)?;
+        let certain = opened(node, &again, permitted(node, &again, false)?)?;
         doubtful.into_iter().zip(certain).for_each(|(place, outcome)| *place = outcome);
     }
     outcomes.into_iter().map(|outcome| outcome.ok_or_else(ApiError::internal)).collect()
@@ -87,7 +94,7 @@ enum Claim {
 }
 
 impl Claim {
-    fn of(node: &Node, (caller, key): &Wanted<'_>, row: Row) -> Self {
+    fn of(node: &Node, Wanted { caller, key, .. }: &Wanted<'_>, row: Row) -> Self {
         let claim = || {
             let stored = row.as_ref().ok()?.as_ref()?;
             let access = &stored.body.as_ref()?.access;
@@ -113,33 +120,42 @@ impl Claim {
 fn permitted(node: &Node, wanted: &[Wanted<'_>], vouchers: bool) -> Result<Vec<Result<Permitted, ApiError>>, ApiError> {
     let mut all = Vec::with_capacity(wanted.len());
     for wanted in wanted.chunks(AT_ONCE) {
-        let keys: Vec<KeyId> = wanted.iter().map(|(_, key)| *key).collect();
+        let keys: Vec<KeyId> = wanted.iter().map(|one| one.key).collect();
         let (mut claims, mut others) = (Vec::with_capacity(keys.len()), (Vec::new(), Vec::new()));
         for (one, row) in wanted.iter().zip(rows(node, &keys)?) {
+            let _of = one.request.enter();
             claims.push(match if vouchers { Claim::of(node, one, row) } else { Claim::Other(row) } {
                 Claim::Permits(permitted) => Some(permitted),
                 Claim::Other(row) => {
-                    others.extend([(one.1, row)]);
+                    others.extend([(one.key, row)]);
                     None
                 }
             });
         }
-        let others = if others.0.is_empty() { Vec::new() } else { checked(node, &others.0, others.1)? };
-        let mut others = others.into_iter();
-        all.extend(wanted.iter().zip(claims).map(|((caller, key), claim)| match claim {
-            Some(permitted) => Ok(permitted),
-            None => {
-                let found = others.next().unwrap_or_else(|| Err(ApiError::internal()));
-                let allowed = decided(node, caller, *key, found, &[Permission::Fetch])?;
-                Ok(Permitted::new(node, allowed))
+        let others = if others.0.is_empty() { None } else { Some(checked(node, &others.0, others.1)?) };
+        let mut others = others.into_iter().flatten();
+        all.extend(wanted.iter().zip(claims).map(|(Wanted { caller, key, request }, claim)| {
+            let _of = request.enter();
+            if let Some(permitted) = claim {
+                return Ok(permitted);
             }
+            let found = others.next().unwrap_or_else(|| Err(ApiError::internal()));
+            let allowed = decided(node, caller, *key, found, &[Permission::Fetch])?;
+            Ok(Permitted::new(node, allowed))
         }));
     }
     Ok(all)
 }
 
+/// A share that was opened, or could not be; none where nothing was to be opened.
+type Opened = Option<Result<ShareBytes, Opaque>>;
+
 /// Opens what is permitted. None is where the data key does not vouch for the list that permits it.
-fn opened(node: &Node, decided: Vec<Result<Permitted, ApiError>>) -> Result<Vec<Option<Outcome>>, ApiError> {
+fn opened(
+    node: &Node,
+    wanted: &[Wanted<'_>],
+    decided: Vec<Result<Permitted, ApiError>>,
+) -> Result<Vec<Option<Outcome>>, ApiError> {
     let permitted = decided.iter().flatten();
     let records: Vec<_> = permitted.map(|one| ToOpen { context: one.context, record: &one.record }).collect();
     let keys = Unwrapped::of(node.hsm.as_ref(), node.id, &records)?;
@@ -149,9 +165,9 @@ fn opened(node: &Node, decided: Vec<Result<Permitted, ApiError>>) -> Result<Vec<
         let believed = one.believed_for.is_none_or(|(list, voucher)| keys.vouches(position, &list, &voucher));
         believed.then(|| keys.open(position))
     };
-    let shares: Vec<Option<Result<ShareBytes, Opaque>>> =
-        decided.iter().map(|one| one.as_ref().ok().and_then(&mut open)).collect();
-    let outcome = |(decided, share): (Result<Permitted, ApiError>, Option<Result<ShareBytes, Opaque>>)| {
+    let shares: Vec<Opened> = decided.iter().map(|one| one.as_ref().ok().and_then(&mut open)).collect();
+    let outcome = |((decided, share), wanted): ((Result<Permitted, ApiError>, Opened), &Wanted<'_>)| {
+        let _of = wanted.request.enter();
         let Permitted { context, manifest, rule, .. } = match decided {
             Ok(permitted) => permitted,
             Err(error) => return Some(Outcome { rule: None, share: Err(error) }),
@@ -159,7 +175,7 @@ fn opened(node: &Node, decided: Vec<Result<Permitted, ApiError>>) -> Result<Vec<
         let released = share?.map(|share| Released { epoch: context.epoch, share, manifest });
         Some(Outcome { rule: Some(rule), share: released.map_err(|Opaque| unreadable(context.key)) })
     };
-    Ok(decided.into_iter().zip(shares).map(outcome).collect())
+    Ok(decided.into_iter().zip(shares).zip(wanted).map(outcome).collect())
 }
 
 fn unreadable(key: KeyId) -> ApiError {
