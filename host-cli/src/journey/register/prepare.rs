@@ -108,7 +108,6 @@ impl Preparer<'_> {
     }
 
     /// As [`Preparer::prepare`], of something else than a file; `source` is for display.
-    #[cfg(feature = "gateway")]
     pub(super) fn prepare_from<R: Read + Seek + Send>(&self, source: &Source, input: &mut R) -> Prepared {
         self.prepared(source, || self.try_prepare(source, input))
     }
