@@ -8,7 +8,7 @@ use crate::{Outcome, files::write_private, ports, process::Process, user};
 /// A running server.
 #[derive(Debug)]
 pub struct Apache {
-    _process: Process,
+    process: Option<Process>,
     port: u16,
     folder: PathBuf,
 }
@@ -55,7 +55,7 @@ impl Apache {
         command.args(["--pdeathsig=TERM", "/usr/sbin/apache2", "-DFOREGROUND", "-f"]).arg(folder.join("httpd.conf"));
         let process = Process::start("apache2", &mut command, &folder.join("output.log"))?;
         wait_for_port("apache2", port, &log)?;
-        Ok(Self { _process: process, port, folder })
+        Ok(Self { process: Some(process), port, folder })
     }
 
     /// The URL of a folder on it that is not there yet.
@@ -71,5 +71,14 @@ impl Apache {
     /// Where its files are.
     pub fn data(&self) -> PathBuf {
         self.folder.join("files")
+    }
+}
+
+impl Drop for Apache {
+    fn drop(&mut self) {
+        // Asked to: its workers are its own to end, and would stay if it were killed.
+        if let Some(process) = self.process.take() {
+            let _ = process.end();
+        }
     }
 }
