@@ -184,7 +184,7 @@ fn a_researcher_gets_the_images_without_the_patient() -> Outcome {
     for text in dicom::CT_PATIENT {
         assert!(!found.contains(text), "{text} in {found}");
     }
-    let study = found.split("2.25.").nth(1).and_then(|rest| rest.split(']').next()).unwrap_or_default();
+    let study = found.split("2.25.").nth(1).and_then(|rest| rest.split([']', '\0']).next()).unwrap_or_default();
     let study = format!("StudyInstanceUID=2.25.{study}");
     // By the patient, the researcher cannot even ask.
     let refused =

@@ -7,8 +7,6 @@ mod status;
 mod sync;
 mod why;
 
-use std::path::Path;
-
 use clap::{Args, Subcommand};
 use eds_core::{
     api::name::KeyName,
@@ -89,17 +87,17 @@ impl Part {
             let project = Metadata::open(&config.metadata)?.project_key(role)?;
             return project.map(|project| project.key).ok_or(Error::NoProject);
         }
-        match KeyName::new(id) {
-            Ok(name) => Ok(Nodes::open(config)?.resolve(&name)?.key),
-            Err(_) => resolve(id, &config.catalog),
-        }
+        resolve(id, config)
     }
 }
 
-/// The key that an id stands for: of a catalog entry, or the id itself.
-fn resolve(id: &str, catalog: &Path) -> Result<KeyId, Error> {
+/// The key that a name or an id stands for: of a catalog entry, or the id itself.
+fn resolve(id: &str, config: &Config) -> Result<KeyId, Error> {
+    if let Ok(name) = KeyName::new(id) {
+        return Ok(Nodes::open(config)?.resolve(&name)?.key);
+    }
     let file: FileId = id.parse().map_err(|_| Error::NotAnId(id.into()))?;
-    match Catalog::open(catalog).and_then(|catalog| catalog.entry(file)) {
+    match Catalog::open(&config.catalog).and_then(|catalog| catalog.entry(file)) {
         Ok(entry) => Ok(entry.key),
         Err(catalog::Error::NotFound { .. }) => Ok(KeyId::from_bytes(*file.as_bytes())),
         Err(error) => Err(error.into()),

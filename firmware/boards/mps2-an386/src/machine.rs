@@ -159,14 +159,24 @@ pub fn high_water() -> usize {
     STACK_TOP - bottom - 4 * untouched.count()
 }
 
-/// Bytes of zeros from the deepest place that was in use since [`paint_stack`] upwards. After an image they reach as far up as
-/// the wiping did; an image that had used more stack than was wiped would have left something else at the deepest place.
+/// What a wipe left since [`paint_stack`]: the bytes of the longest run of zeros in the free stack, and how many bytes below it
+/// were in use. Those are the wiping's own calls; an image that had used more stack than was wiped would add to them.
 #[inline(never)]
-pub fn wiped() -> usize {
+pub fn wiped() -> (usize, usize) {
     let (bottom, here) = free_stack();
-    // SAFETY: as in `high_water`.
-    let words = (bottom..here).step_by(4).map(|at| unsafe { ptr::read_volatile(at as *const u32) });
-    4 * words.skip_while(|word| *word == PAINT).take_while(|word| *word == 0).count()
+    let (mut deepest, mut zeros, mut longest) = (None, 0, (0, bottom));
+    for at in (bottom..here).step_by(4) {
+        // SAFETY: as in `high_water`.
+        let word = unsafe { ptr::read_volatile(at as *const u32) };
+        if word != PAINT && deepest.is_none() {
+            deepest = Some(at);
+        }
+        zeros = if word == 0 { zeros + 4 } else { 0 };
+        if zeros > longest.0 {
+            longest = (zeros, at + 4 - zeros);
+        }
+    }
+    (longest.0, longest.1 - deepest.unwrap_or(longest.1))
 }
 
 const PAINT: u32 = 0x5eed_c0de;

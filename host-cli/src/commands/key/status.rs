@@ -38,7 +38,7 @@ pub struct Confirm {
 impl Status {
     pub(super) fn run(self, options: &Options) -> Result<(), Error> {
         let config = options.load()?;
-        let key = resolve(&self.id, &config.catalog)?;
+        let key = resolve(&self.id, &config)?;
         let nodes = Nodes::open(&config)?;
         let mut views = nodes.key_status(key);
         for entry in of_key(&config, key).entries {
@@ -58,7 +58,7 @@ impl Status {
 impl Confirm {
     pub(super) fn run(self, options: &Options) -> Result<(), Error> {
         let config = options.load()?;
-        let key = resolve(&self.id, &config.catalog)?;
+        let key = resolve(&self.id, &config)?;
         let mut untold = Nodes::open(&config)?.confirm(&[key]);
         // What waits for a node is confirmed there when it is delivered.
         let waiting = of_key(&config, key).by_node();

@@ -46,7 +46,9 @@ fn run() -> Result<(), &'static str> {
     let start = high_water();
     paint_stack();
     imager.acquire(chip.header(), &mut sensor, &mut buffer, &mut link).map_err(|_| "image lost")?;
-    say_number("wiped", wiped());
+    let (zeros, below) = wiped();
+    say_number("wiped", zeros);
+    say_number("below_wiped", below);
     say_number("stack", start.max(high_water()));
     Ok(())
 }
