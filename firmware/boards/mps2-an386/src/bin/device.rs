@@ -6,7 +6,8 @@ use cortex_m::Peripherals;
 use cortex_m_rt::entry;
 use eds_firmware::{Device, Geometry, Imager, Patience, Provision, SoftAes, SpiSensor, Uplink};
 use eds_mps2_an386::{
-    Chip, Delay, HostCounter, HostNoise, Sensor, Uart, high_water, leave, paint_stack, provision, say, say_number, wiped,
+    Chip, Delay, HostCounter, HostNoise, Sensor, Uart, high_water, leave, paint_stack, provision, say, say_number,
+    wiped,
 };
 
 const PATIENCE: Patience = Patience { poll_us: 200, resend_us: 2_000_000, give_up_us: 60_000_000 };
